@@ -1,7 +1,7 @@
 """Every file, folder or module that a docstring, a comment or a page names exists.
 
 Code blocks of pages and string literals of programs are not read. A page may name the files that it
-tells its reader to create (``title="app.py"``).
+instructs its reader to create (``title="app.py"``).
 """
 
 import ast

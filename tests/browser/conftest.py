@@ -126,7 +126,7 @@ class Browser:
             self.complaints.append(f"{response.status} {response.url}")
 
     def tab(self, url: str = "") -> Page:
-        """Open the demo in a new tab, as far as it has asked for its session."""
+        """Open the demo in a new tab, until it has requested its session."""
         page = self.context.new_page()
         page.goto(url or self.url)
         page.wait_for_selector("#status:not([data-mode=loading])")

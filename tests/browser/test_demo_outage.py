@@ -70,7 +70,7 @@ def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
     other = browser.tab()
     other.click("#store-switch")
     shows(other, "#outage", "The store answers again.")
-    page.clock.fast_forward("00:10")  # no WebSocket tells this page
+    page.clock.fast_forward("00:10")  # no WebSocket notifies this page
     shows(page, "#outage", "The store answers again.")
     assert page.inner_text("#notice") == ""
     page.click("#count-http")

@@ -1,4 +1,4 @@
-"""The demo as a program: it starts anywhere, ends cleanly, and its page tells the truth.
+"""The demo as a program: it starts anywhere, ends cleanly, and its page shows its real state.
 
 These need no browser; they stand here because they start the same process.
 """

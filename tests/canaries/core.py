@@ -107,7 +107,7 @@ def clear_finds_no_login(user):
 
 
 @canary("A4", "sojourn._core.changes:ChangeTracker.modified", tests="TestBareASGI test_engine")
-def every_look_counts_as_a_change(modified):
+def every_access_counts_as_a_change(modified):
     def faulty(self):
         return bool(self.states)
 

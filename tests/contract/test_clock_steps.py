@@ -1,7 +1,7 @@
 """Stores without a clock of their own: what a wrong or moved machine clock may do (law A22).
 
 SQLite and memory are used by the processes of one machine, which share its wall clock. A callback
-store may be used by several machines: docs/production/scaling.md asks for clocks within one second.
+store may be used by several machines: docs/production/scaling.md requires clocks within one second.
 """
 
 import pytest

@@ -248,7 +248,7 @@ def cookie_of(visit: Any) -> str:
 async def _error_of(verb: Any) -> BaseException | None:
     try:
         await verb
-    except Exception as error:  # noqa: BLE001 - the caller tells them apart
+    except Exception as error:  # noqa: BLE001 - the caller distinguishes them
         return error
     return None
 

@@ -13,7 +13,7 @@ from tests.docs.pages import run_page
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 
-# Pages that are looked up, not read from the beginning.
+# Reference pages, which are not read from the beginning.
 REFERENCE = {"dependencies.md", "laws.md", "options.md", "security.md", "tested.md"}
 
 PROGRAM = """

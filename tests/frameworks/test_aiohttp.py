@@ -395,7 +395,7 @@ class TestRequests:
         sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False)
 
         @sessions.route
-        async def asks(request):
+        async def loading(request):
             return web.Response(text=str(request["session"].increment("n")))
 
         async def plain(request):
@@ -406,9 +406,9 @@ class TestRequests:
             async def get(self):
                 return web.Response(text=str(self.request["session"].increment("n")))
 
-        app.add_routes([web.get("/asks", asks), web.get("/", plain), web.view("/view", View)])
+        app.add_routes([web.get("/loading", loading), web.get("/", plain), web.view("/view", View)])
         async with TestClient(TestServer(app)) as client:
-            assert await text_of(client, "/asks") == "1"
+            assert await text_of(client, "/loading") == "1"
             assert await text_of(client, "/view") == "2"
             calls = len(store.calls)
             assert await text_of(client, "/") == "False"

@@ -110,8 +110,8 @@ class TestSession:
         async def bound(session: sojourn.Session) -> Response:
             return text(str(session.increment("n")))
 
-        @app.router.get("/asks")
-        async def asks(request: Request) -> Response:
+        @app.router.get("/loading")
+        async def loading(request: Request) -> Response:
             return text(str((await get_session(request)).increment("n")))
 
         @app.router.get("/other")
@@ -119,7 +119,7 @@ class TestSession:
             return "none"
 
         client = browser(app)
-        assert [client.get(path).text for path in ("/bound", "/asks")] == ["1", "2"]
+        assert [client.get(path).text for path in ("/bound", "/loading")] == ["1", "2"]
         calls = len(store.calls)
         client.get("/other")
         assert len(store.calls) == calls

@@ -58,7 +58,7 @@ def stored(**data):
 
 
 def test_it_is_a_session_of_both():
-    """Code that asks for either class finds it."""
+    """Code that checks for either class finds it."""
     assert isinstance(SessionStore(), SessionBase)
     assert isinstance(SessionStore(), Session)
 

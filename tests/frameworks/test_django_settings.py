@@ -148,7 +148,7 @@ def test_install_shows_the_settings():
 
 
 def test_foreign_origins_are_refused(project):
-    """``protect``: before the store is asked and the view runs."""
+    """``protect``: before the store is called and the view runs."""
     with override_settings(SOJOURN={"store": project.store, "protect": True}):
         client = Client()
         assert client.post("/count/", headers={"sec-fetch-site": "cross-site"}).status_code == 403

@@ -1,6 +1,6 @@
 """Error handlers of frameworks that end or rotate the session: law A10.
 
-Each class builds an application with the handler that the framework asks last, outside of
+Each class builds an application with the handler that the framework calls last, outside of
 everything, where the session of the failed request was committed before.
 """
 

@@ -382,11 +382,11 @@ class TestErrors:
     @pytest.mark.parametrize("verb", ["load", "save"])
     @pytest.mark.parametrize("kind", [StoreUnavailable, StoreError, 503, Exception, 500])
     def test_a_handler_answers(self, app, verb, kind):
-        asked = []
+        handled = []
 
         @app.errorhandler(kind)
         def closed(error):
-            asked.append(error)
+            handled.append(error)
             return render_template_string("closed {{ session.get('n') or '' }}"), 500
 
         client = self.visitor(app)
@@ -395,7 +395,7 @@ class TestErrors:
         assert reply.text.startswith("closed ")
         assert reply.status_code == 503
         assert reply.headers["Retry-After"]
-        assert len(asked) == 1
+        assert len(handled) == 1
         app.store.heal()
         assert client.get("/").text == "2"
 
@@ -481,8 +481,8 @@ class TestRoutes:
         async def asynchronous():
             return str(session.increment("n"))
 
-        @app.get("/asked")
-        def asked():
+        @app.get("/loading")
+        def loading():
             return str(load_session().increment("n"))
 
         @app.get("/without")
@@ -493,7 +493,7 @@ class TestRoutes:
             return "ok"
 
         client = app.test_client()
-        assert [client.get(path).text for path in ("/", "/async", "/asked")] == ["1", "2", "3"]
+        assert [client.get(path).text for path in ("/", "/async", "/loading")] == ["1", "2", "3"]
         app.store.calls.clear()
         assert client.get("/without").text == "ok"
         assert app.store.calls == []

@@ -240,16 +240,16 @@ class TestRoutes:
         """A1: with ``autoload=False`` another route costs no store call."""
         store = FaultyStore(MemoryStore())
 
-        @get("/asks")
-        async def asks(session: sojourn.Session) -> int:
+        @get("/loading")
+        async def loading(session: sojourn.Session) -> int:
             return session.increment("n")
 
         @get("/other")
         async def other(request: Request) -> bool:
             return "session" in request.scope
 
-        client = client_of(asks, other, plugin=make_plugin(autoload=False, store=store))
-        assert [client.get("/asks").json() for _ in range(2)] == [1, 2]
+        client = client_of(loading, other, plugin=make_plugin(autoload=False, store=store))
+        assert [client.get("/loading").json() for _ in range(2)] == [1, 2]
         calls = len(store.calls)
         assert client.get("/other").json() is False
         assert len(store.calls) == calls

@@ -480,10 +480,10 @@ class TestErrors:
         assert "Set-Cookie" not in response.headers
 
     def test_on_error_is_called_first_and_once(self):
-        asked = []
+        handled = []
 
         def on_error(request, error):
-            asked.append((request.path, type(error)))
+            handled.append((request.path, type(error)))
             return Response("too large", 413) if isinstance(error, SessionTooLarge) else None
 
         views = lambda error, request: Response("from a view", 503)  # noqa: E731 - a view
@@ -492,7 +492,7 @@ class TestErrors:
         site.get("/visit")
         self.store.fail("load")
         assert site.get("/visit", status=503).text == "from a view"
-        assert [path for path, _ in asked] == ["/too_much", "/visit"]
+        assert [path for path, _ in handled] == ["/too_much", "/visit"]
 
     def test_exception_views_answer_a_commit_error_and_nothing_is_saved(self):
         """A10."""

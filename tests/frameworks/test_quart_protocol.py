@@ -276,8 +276,8 @@ class TestRoutes:
         def plain():
             return str(session.increment("n"))
 
-        @app.get("/asked")
-        async def asked():
+        @app.get("/loading")
+        async def loading():
             return str((await load_session()).increment("n"))
 
         @app.get("/without")
@@ -293,7 +293,7 @@ class TestRoutes:
             await websocket.send(str(session["n"]))
 
         client = app.test_client()
-        paths = ("/", "/plain", "/asked")
+        paths = ("/", "/plain", "/loading")
         assert [await text(client, path) for path in paths] == ["1", "2", "3"]
         app.store.calls.clear()
         assert await text(client, "/without") == "ok"

@@ -183,9 +183,9 @@ class TestRequests:
         app.config.AUTO_EXTEND = False
         sessions = sojourn.install(app, store="memory://", autoload=False)
 
-        @app.get("/asks")
+        @app.get("/loading")
         @sessions.route
-        async def asks(request):
+        async def loading(request):
             return text(str(request.ctx.session.increment("n")))
 
         @app.get("/plain")
@@ -193,7 +193,7 @@ class TestRequests:
             return text(str(hasattr(request.ctx, "session")))
 
         async with client_of(app) as client:
-            assert [await text_of(client, "/asks") for _ in range(2)] == ["1", "2"]
+            assert [await text_of(client, "/loading") for _ in range(2)] == ["1", "2"]
             assert await text_of(client, "/plain") == "False"
 
     async def test_the_session_is_injected(self):

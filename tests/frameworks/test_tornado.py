@@ -310,7 +310,7 @@ class TestRequests:
         app = Application()
         sessions = sojourn.install(app, store="memory://", autoload=False)
 
-        class Asks(RequestHandler):
+        class LoadsSession(RequestHandler):
             @sessions.route
             async def get(self):
                 self.write(str(self.session.increment("n")))
@@ -324,9 +324,9 @@ class TestRequests:
             def get(self):
                 self.write(str(self.session["n"]))
 
-        app.add_handlers(".*", [("/asks", Asks), ("/loads", Loads), ("/plain", Plain)])
+        app.add_handlers(".*", [("/loading", LoadsSession), ("/loads", Loads), ("/plain", Plain)])
         async with client_of(app) as client:
-            assert await text_of(client, "/asks") == "1"
+            assert await text_of(client, "/loading") == "1"
             assert await text_of(client, "/loads") == "2"
             assert (await client.get("/plain")).status_code == 500
 

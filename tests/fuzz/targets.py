@@ -207,7 +207,7 @@ def sealed(data: bytes) -> None:
 
 
 def opened_only_unchanged(sealer: SecretCipher | TicketCipher, found: bytes, good: bytes) -> None:
-    """Open a body: refused, or the good one but for the slot of a verifier that is not asked."""
+    """Open a body: refused, or the good one but for the slot of a verifier that is not used."""
     try:
         contents = sealer.decrypt(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
     except UnreadableRecord:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 class Proxy:
     """Forwards bytes between its own port and another, with faults on request.
 
-    With a context it speaks TLS to clients, for a server that cannot.
+    With a context it serves TLS to clients, for a server without TLS.
 
     Attributes:
         port: where clients connect.

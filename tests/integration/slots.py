@@ -41,7 +41,7 @@ class Move:
         """Let every key go; pause before each, seconds."""
         while keys := self._keys():
             for key in keys:
-                time.sleep(pause)  # a slot with many keys takes long; the test asks for this
+                time.sleep(pause)  # a slot with many keys takes long; the test configures this
                 self.send([key])
 
     def _keys(self):
@@ -63,7 +63,7 @@ class Move:
 
 
 def slots_of(admin, node_id):
-    """Return the slots of a node; asked without redis-py's reading of the answer."""
+    """Return the slots of a node, without redis-py's parsing of the reply."""
     connection = admin.connection_pool.get_connection()
     try:
         connection.send_command("CLUSTER", "SLOTS")

@@ -179,7 +179,7 @@ async def watching(server):
             return (await http.get("/usage")).json()
 
         await eventually(usage, lambda found: found["watches"])
-    await asyncio.sleep(0.1)  # until its first look, of which nothing tells
+    await asyncio.sleep(0.1)  # until its first check, which sends no notification
 
 
 class TestBroadcast:

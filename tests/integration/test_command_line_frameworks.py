@@ -91,7 +91,7 @@ def test_a_framework_has_the_commands_for_its_own_installation(command):
 
     assert command("revoke", found["id"]).out == f"revoked {found['id']}\n"
     assert command("list").code == 1
-    assert command("revoke-all").code == 2  # asks, and there is no terminal
+    assert command("revoke-all").code == 2  # needs a confirmation, and there is no terminal
 
     help_text = command("--help").out
     assert "revoke-user" in help_text

@@ -47,7 +47,7 @@ def test_sessions_are_moved(old, new_url):
     prepared = run("migrate", old.url, new_url, "--prepare")
     assert prepared.code == 0
     assert "store=migrating(old, new, prepare=True)" in prepared.out
-    assert run("migrate", old.url, new_url).code == 2  # asks, and there is no terminal
+    assert run("migrate", old.url, new_url).code == 2  # no terminal to confirm on
     assert count(old.url) == 5
 
     moved = run("migrate", old.url, new_url, "--yes", "--json")

@@ -102,17 +102,17 @@ def test_a_reader_that_stops_reading_is_no_error(installation):
 def test_several_sessions_are_revoked_after_a_yes_only(installation):
     ids = [installation.add("ada") for _ in range(2)]
     for command in (["revoke", *ids], ["revoke-user", "ada"], ["revoke-all"]):
-        asked = Terminal(*command, environ=installation.environ)
-        asked.read_until(lambda output: "[y/N]" in output)
-        asked.type("n\n")
-        code, output = asked.end()
+        terminal = Terminal(*command, environ=installation.environ)
+        terminal.read_until(lambda output: "[y/N]" in output)
+        terminal.type("n\n")
+        code, output = terminal.end()
         assert code == 1
         assert "nothing was changed" in output
     assert len(installation.sessions.list_user("ada")) == 2
-    asked = Terminal("revoke-user", "ada", environ=installation.environ)
-    asked.read_until(lambda output: "Revoke 2 sessions of ada" in output)
-    asked.type("y\n")
-    assert asked.end()[0] == 0
+    terminal = Terminal("revoke-user", "ada", environ=installation.environ)
+    terminal.read_until(lambda output: "Revoke 2 sessions of ada" in output)
+    terminal.type("y\n")
+    assert terminal.end()[0] == 0
     assert installation.sessions.list_user("ada") == []
 
 
@@ -129,10 +129,10 @@ def test_the_number_of_examined_sessions_is_not_part_of_the_answer(installation)
 @pytest.mark.slow
 def test_ctrl_c_at_a_question_changes_nothing(installation):
     installation.add("ada")
-    asked = Terminal("revoke-all", environ=installation.environ)
-    asked.read_until(lambda output: "[y/N]" in output)
-    asked.type("\x03")
-    assert asked.end()[0] == 130
+    terminal = Terminal("revoke-all", environ=installation.environ)
+    terminal.read_until(lambda output: "[y/N]" in output)
+    terminal.type("\x03")
+    assert terminal.end()[0] == 130
     assert len(installation.sessions.list_user("ada")) == 1
 
 

@@ -21,8 +21,8 @@ def test_a_page_of_another_origin_uses_its_session(server):
     """A23: as Vite's development server serves it."""
     headers = {"origin": PAGE, "sec-fetch-site": "same-site", "accept": "application/json"}
     with httpx.Client(base_url=server.url, headers=headers) as client:
-        asked = {"access-control-request-method": "POST"}
-        assert client.options("/count", headers=asked).status_code == 200
+        preflight = {"access-control-request-method": "POST"}
+        assert client.options("/count", headers=preflight).status_code == 200
         for number in (1, 2):
             reply = client.post("/count")
             assert reply.json() == number
@@ -49,7 +49,7 @@ def test_an_event_stream_starts_before_its_first_event(server):
         assert reply.headers["cache-control"] == "private"
 
 
-def test_a_late_look_behind_a_known_length_is_private(server):
+def test_a_late_access_behind_a_known_length_is_private(server):
     """A13: for visitors with and without a session."""
     with httpx.Client(base_url=server.url) as client:
         for expected in ("n=00", "n=01"):

@@ -41,7 +41,7 @@ class SubscriptionProxy(Proxy):
             nonlocal is_subscription
             is_subscription = is_subscription or b"subscribe" in data
             if is_subscription and self.late:
-                time.sleep(self.late)  # this is the delay that was asked for
+                time.sleep(self.late)  # the configured delay
             return b"" if is_subscription and self.silent else data
 
         return alter
@@ -81,7 +81,7 @@ def short(valkey, tmp_path_factory):
 
 
 class Visitor:
-    """A browser that sends each request to the server that it is told."""
+    """A browser that sends each request to a given server."""
 
     def __init__(self):
         self.http = httpx.AsyncClient(timeout=10)

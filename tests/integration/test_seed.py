@@ -1,4 +1,4 @@
-"""Each feature of the system that sojourn was asked to be, over a real server.
+"""Each feature of sojourn's original requirements, over a real server.
 
 The applications are in ``apps/seed.py``, mounted on one server.
 """
@@ -258,7 +258,7 @@ async def test_events_and_usage(client):
 
 
 async def test_cookie_is_sealed_and_labels_are_no_part_of_it(server, client):
-    """The ticket tells nothing; browser and address are labels, and a check only if asked for."""
+    """The ticket is opaque; browser and address are labels, checked only on request."""
     phone, desktop = {"user-agent": "phone"}, {"user-agent": "desktop"}
     labels = {"address": "127.0.0.1", "browser": "phone"}
     assert (await client.get("/labelled/", headers=phone)).json()[0] == "1"

@@ -76,7 +76,7 @@ class BusSubscription:
 
 
 class BroadcastingStore(_ListableStore):
-    """A memory store that is asked by coroutines only, as one on a server."""
+    """A memory store with coroutines only, as one on a server."""
 
     def __init__(self):
         super().__init__()

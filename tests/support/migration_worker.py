@@ -50,7 +50,7 @@ class Worker:
         self.random = random.Random(self.number)
 
     async def run(self):
-        """Work until the process is asked to stop."""
+        """Work until the process receives the signal to stop."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, setattr, self, "stopped", True)
         sys.stdout.write("ready\n")

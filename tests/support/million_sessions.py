@@ -2,7 +2,7 @@
 
 ``fill(url, 1_000_000)`` in a test, or ``python -m tests.support.million_sessions URL [COUNT]``.
 Records, users and labels depend on the number of a session and on the seed alone, so that a test
-can tell what it must find.
+can compute what it must find.
 """
 
 import random

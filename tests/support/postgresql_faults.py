@@ -37,7 +37,7 @@ async def fails_within(call, seconds=LATEST, match=None):
 
 
 async def until(condition, what):
-    """Wait until a function returns true: nothing but its answer tells."""
+    """Poll until a function returns true."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline, f"still not: {what}"
@@ -64,7 +64,7 @@ def files():
 def leaving_nothing(server):
     """Check that the block leaves no thread, file or connection of this process.
 
-    A call that timed out asks the server to cancel it, for at most a second afterwards.
+    A call that timed out sends the server a cancel request, for at most a second afterwards.
     """
     threads, opened = set(threading.enumerate()), files()
     yield

@@ -1,6 +1,6 @@
 """Schedulers: hold tasks or threads before each step, and let one at a time continue.
 
-Tasks: an event loop asks its selector to wait only when no task can run; the selector here then
+Tasks: an event loop lets its selector wait only when no task can run; the selector here then
 lets the next task continue. Threads: a thread waits for another one in ``ThreadFuture.wait``, which
 is patched. A step during which the store works in another thread counts as running.
 """

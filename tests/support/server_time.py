@@ -19,7 +19,7 @@ class ClockedStore(ForwardingStore):
 
     Attributes:
         clock: of the server.
-        measurements: how often the time was asked for.
+        measurements: number of calls of ``server_time``.
         failing: ``server_time`` raises ``StoreUnavailable``.
         delay: seconds between the request and the reading of the clock.
     """

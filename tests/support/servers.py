@@ -143,7 +143,7 @@ class Server:
     def _answers(self):
         deadline = time.monotonic() + START
         while time.monotonic() < deadline and self.process.poll() is None:
-            # Nothing but its answer tells when a process has begun to listen.
+            # The process sends no notification when it listens.
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), START):
                 if (
                     self._workers == 1

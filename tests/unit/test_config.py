@@ -456,7 +456,7 @@ class TestGoodOptions:
         assert config(realm=realm).realm == realm
 
     def test_a_store_object_is_taken_although_it_is_empty(self):
-        """One that tells its length must not count as none."""
+        """One with a length must not count as none."""
 
         class Sized(MemoryStore):
             def __len__(self):

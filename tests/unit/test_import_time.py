@@ -87,7 +87,7 @@ def test_the_package_loads_its_parts_at_their_first_use():
 
 
 def test_annotations_and_inspection_find_every_name():
-    """PEP 562: also names that are not imported yet, by each way of asking for them."""
+    """PEP 562: also names that are not imported yet, by each way of importing them."""
     program = (
         "import sojourn, inspect; names = set(dir(sojourn)); "
         "assert names >= set(sojourn.__all__); "

@@ -1,4 +1,4 @@
-"""The object a user holds: verbs from outside a request, their twins, and what they never tell."""
+"""The object a user holds: verbs outside a request, their twins, and what they never reveal."""
 
 import asyncio
 import dataclasses

@@ -21,7 +21,7 @@ def view(handler, sessions):
     """Return a view that calls a handler with the session, None after ``uninstall``."""
 
     def respond():
-        own = session if sessions.web.active else None  # the proxy: asking it would be an access
+        own = session if sessions.web.active else None  # the proxy: a read of it would be an access
         response = run(handler(own)) or HandlerResponse()
         whole = isinstance(response.body, bytes)
         body = response.body if whole else stream_with_context(parts_of(response.body))

@@ -19,7 +19,7 @@ def view(handler, sessions):
     """Return a view that calls a handler with the session, None after ``uninstall``."""
 
     async def respond():
-        own = session if sessions.web.active else None  # the proxy: asking it would be an access
+        own = session if sessions.web.active else None  # the proxy: a read of it would be an access
         response = await handler(own) or HandlerResponse()
         body = response.body
         if not isinstance(body, bytes):

@@ -29,7 +29,7 @@ async def login(request):
 
 
 async def act(request):
-    """Do what the path says, with the session or with everybody's."""
+    """Execute the operation of the path, on the session or on all sessions."""
     session, query = request.session, request.query_params
     match request.path_params["verb"]:
         case "put":
@@ -56,7 +56,7 @@ async def usage(request):
 
 
 async def wait(websocket):
-    """Say once that it is open, then answer each message."""
+    """Send one message when it is open, then reply to each message."""
     await websocket.accept()
     await websocket.send_text("open")
     async for _ in websocket.iter_text():

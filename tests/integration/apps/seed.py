@@ -282,7 +282,7 @@ async def show_events(request):
 
 
 async def show_installed(request):
-    """Tell whether the listener was called with this application and what ``get`` finds."""
+    """Respond whether the listener was called with this application and what ``get`` finds."""
     return JSONResponse(any(app is eventful and sojourn.get(app) is s for app, s in installed))
 
 

@@ -14,7 +14,7 @@ import run_django_tests
 
 
 class Runner(run_django_tests.Runner):
-    """Django's test runner without system checks, which ask for more than these tests need."""
+    """Django's test runner without system checks, which require more than these tests need."""
 
     def run_checks(self, databases):
         """Check nothing."""

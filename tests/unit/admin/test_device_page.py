@@ -220,7 +220,7 @@ def test_visitor_who_is_not_logged_in_is_sent_to_the_login(build, login_url):
         assert page.headers["location"] == "/login?from=devices&next=/account/devices/"
 
 
-def test_old_login_may_look_and_not_log_out(build):
+def test_old_login_may_read_and_not_log_out(build):
     """ASVS 7.5.1: with ``require_recent``."""
     clock = FakeClock()
     site = build(clock=clock, require_recent="10 minutes", login_url="/login")

@@ -261,10 +261,10 @@ def test_ended_sessions_show_reason_and_actor(site):
         "a" * 32, "ada", MappingProxyType({"browser": FIREFOX}), None, ended_at, "stolen", "root"
     )
     everyone = EndedSession("", None, MappingProxyType({}), None, ended_at, "breach", None)
-    asked = []
+    requested = []
 
     async def ahistory(cursor, limit, user):
-        asked.append((cursor, limit, user))
+        requested.append((cursor, limit, user))
         if limit < 50:  # the rest of the page
             return EndedPage((shown,) * limit, "next&page", limit, 0)
         return EndedPage((shown, everyone), "rest", 2, 0)
@@ -279,7 +279,7 @@ def test_ended_sessions_show_reason_and_actor(site):
     root.get("/admin/ended?user=ada&cursor=next%26page")
     root.get("/admin/ended")
     rest = ("rest", 48)
-    assert asked == [
+    assert requested == [
         *(("", 50, "ada"), (*rest, "ada")),
         *(("next&page", 50, "ada"), (*rest, "ada")),
         *(("", 50, None), (*rest, None)),

@@ -170,7 +170,7 @@ def test_a_ticket_that_is_taken_for_an_id_is_not_repeated(sessions, store):
 
 
 def test_several_sessions_are_revoked_with_a_confirmation_only(sessions, store):
-    """S7: by ID and by user; without a terminal to ask on, nothing is revoked."""
+    """S7: by ID and by user; without a terminal for the confirmation, nothing is revoked."""
     ids = [add(sessions, "ada") for _ in range(3)]
     for words in (["revoke", *ids], ["revoke-user", "ada"], ["revoke-all"]):
         assert invoked(store, *words).exit_code == 2

@@ -715,7 +715,7 @@ class TestCommitsUnderWay:
         cart["a"] = 1
         view.modified()
         _, data = view.take_operations()
-        view.increment("n", 1)  # while the store is asked
+        view.increment("n", 1)  # during the store call
         cart["b"] = 2
         view.rebase(data)
         assert view.get("n") == 2

@@ -177,7 +177,7 @@ async def test_a_machine_that_was_suspended_measures_again(step):
 
 
 async def test_a_failure_keeps_the_offset_and_is_not_repeated_at_once():
-    """A22: one caller asks, the others use the present offset."""
+    """A22: one caller queries, the others use the present offset."""
     link = Link()
     await link.clock.synchronize()
     link.time.advance("1 minute")

@@ -413,7 +413,7 @@ class TestSaving:
         assert await world.data(ticket) == {"n": 2, "cart": {"a": 1, "b": 2}}
 
     async def test_a_handler_that_writes_for_longer_than_the_timeout_keeps_a_session_in_use(self):
-        """A7: what expired is told by the store, not by what was loaded an hour ago."""
+        """A7: the stored record decides what has expired, not the one loaded an hour ago."""
         world, ticket = await started(a=1)
         stream = await world.visit(ticket)
         for _ in range(4):
@@ -792,7 +792,7 @@ class TestEnding:
 
     @pytest.mark.parametrize("act", ["write", "touch", "claim", "refresh", "exclusive"])
     async def test_a_late_request_cannot_bring_it_back(self, act):
-        """A7, B-32, B-33, B-38: no record, no cookie, no error but to who asks."""
+        """A7, B-32, B-33, B-38: no record, no cookie; only a call that needs the record raises."""
         world, ticket = await started(a=1)
         late = await world.visit(ticket)
         assert late["a"] == 1

@@ -135,7 +135,7 @@ async def test_revoking_all_adds_one_entry():
 
 @pytest.mark.parametrize("policy", [LimitPolicy.EVICT_OLDEST, LimitPolicy.EVICT_IDLEST])
 async def test_a_login_above_the_limit_names_the_user_of_the_evicted_session(policy):
-    """The store tells only its ID, so the rest is unknown."""
+    """The store returns only its ID, so the rest is unknown."""
     world = make_world(limit=SessionLimit(1, policy))
     first = await log_in(world)
     world.clock.advance("1 minute")

@@ -617,7 +617,7 @@ class TestRotation:
         assert (await world.visit(ticket_of(session)))["a"] == 1
 
     async def test_a_ticket_from_before_a_login_is_no_alarm(self):
-        """Parallel requests of the login page bring it: they must not log anybody out."""
+        """Parallel requests of the login page bring it: they must not log any user out."""
         world, before = await started()
         after = await contents_after_login(world, before)
         assert (await world.visit(before)).new
@@ -649,7 +649,7 @@ class TestRotation:
         assert ticket_of(one) == ticket_of(two)
 
     async def test_a_writer_behind_a_rotation_goes_on_with_the_new_ticket(self):
-        """A6, A9: replayed on the newer record, and told of its ticket."""
+        """A6, A9: replayed on the newer record; it takes over the new ticket."""
         world, before = await started()
         late = await world.visit(before)
         late["late"] = True

@@ -79,7 +79,7 @@ USES = {
 @WAYS
 @pytest.mark.parametrize("use", USES)
 def test_an_application_with_another_secret_is_refused(way, use, make_sessions):
-    """A24: users and revoke_all are not shared; the error tells to set a realm."""
+    """A24: users and revoke_all are not shared; the error says to set a realm."""
 
     async def check():
         first, second = make_sessions(ONE), make_sessions(TWO)

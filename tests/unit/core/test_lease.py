@@ -190,7 +190,7 @@ async def test_a_block_that_outlasts_its_lease_gets_an_error_and_keeps_its_chang
         with pytest.raises(SessionConflict, match="outlasted its lease of 1000 ms") as caught:
             await block.__aexit__(None, None, None)
         assert (caught.value.session_id, caught.value.attempts) == (ticket.session_id.hex(), 0)
-        assert await leased(world, ticket), "the lease of who is inside now is not taken away"
+        assert await leased(world, ticket), "the lease of the current owner is kept"
     assert await world.data(ticket) == {"n": 0, "slow": 1}
 
 

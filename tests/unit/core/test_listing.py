@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class UnorderedStore(MemoryStore):
-    """Lists records as SCAN does: pages of no order, with duplicates, larger than asked for."""
+    """Lists records as SCAN does: pages of no order, with duplicates, larger than requested."""
 
     def __init__(self):
         super().__init__()

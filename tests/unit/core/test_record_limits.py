@@ -1,4 +1,4 @@
-"""Limits that a session's own data asks for, as Django's ``set_expiry``; touch and remove."""
+"""Limits that a session's own data sets, as Django's ``set_expiry``; touch and remove."""
 
 import msgspec
 import pytest
@@ -40,7 +40,7 @@ async def test_limits_apply_to_each_kind_of_write():
 
 
 async def test_touch_notes_activity_that_is_not_due():
-    """S6: and tells that the session has ended."""
+    """S6: and reports that the session has ended."""
     world, ticket = await started()
     session = await world.visit(ticket)
     before = session.seen_at

@@ -263,7 +263,7 @@ async def test_a_store_that_does_not_answer_is_called_once():
 
 
 async def test_a_store_that_fails_after_the_cutoff_was_late_reports_an_unknown_rest():
-    """S12: the second list tells which logins came in between; without it that is unknown."""
+    """S12: the second list shows which logins came in between; without it that is unknown."""
     world = make_world()
     await log_in(world, 2)
     world.store.fail("invalidate_logins", times=1)
@@ -280,7 +280,7 @@ async def test_a_store_that_fails_after_the_cutoff_was_late_reports_an_unknown_r
 
 @pytest.mark.parametrize("listed_again", [True, False])
 async def test_sessions_that_could_not_be_deleted_are_named(listed_again):
-    """S12: a store fails in the middle; the list tells which sessions have ended."""
+    """S12: a store fails in the middle; the list shows which sessions have ended."""
     world = make_world(bulk=False)
     await log_in(world, 3)
 

@@ -1,4 +1,4 @@
-"""The mapping that a handler holds: looks are noted, changes recorded, and nothing secret shown."""
+"""The mapping that a handler holds: it records accesses and changes, and shows no secret."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ async def fresh(**data):
     return world, ticket, await world.visit(ticket)
 
 
-LOOKS = {
+ACCESSES = {
     "getitem": lambda s: s["a"],
     "get": lambda s: s.get("a"),
     "in": lambda s: "a" in s,
@@ -64,29 +64,29 @@ LOOKS = {
 }
 
 
-class TestLooking:
-    @pytest.mark.parametrize("name", LOOKS)
-    async def test_every_look_is_noted(self, name):
+class TestAccess:
+    @pytest.mark.parametrize("name", ACCESSES)
+    async def test_every_access_is_recorded(self, name):
         """A13, B-2."""
         _, _, session = await fresh(a=1)
         assert not session._copy.accessed
-        LOOKS[name](session)
+        ACCESSES[name](session)
         assert session._copy.accessed
 
     @pytest.mark.parametrize(
         "name", ["getitem", "get", "in", "len", "iter", "state", "set", "repr"]
     )
-    async def test_a_look_is_refused_where_the_transport_is_not_safe(self, name):
-        """NIST SESS-13: and it is noted even so."""
+    async def test_an_access_is_refused_where_the_transport_is_not_safe(self, name):
+        """NIST SESS-13: and it is recorded nevertheless."""
         world = World()
         session = await world.visit(None)
         session._copy.transport_error = InsecureTransport("http")
         with pytest.raises(InsecureTransport):
-            LOOKS[name](session)
+            ACCESSES[name](session)
         assert session._copy.accessed
 
-    async def test_loading_and_committing_is_no_look(self):
-        """A1: Vary only if the session was looked at."""
+    async def test_loading_and_committing_is_no_access(self):
+        """A1: Vary only if the session was accessed."""
         _, _, session = await fresh(a=1)
         await end_of_request(session)
         assert not session._copy.accessed

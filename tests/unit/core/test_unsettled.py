@@ -1,4 +1,4 @@
-"""Interrupted commits: operations are kept until a record tells their outcome (A21)."""
+"""Interrupted commits: operations are kept until a record shows their outcome (A21)."""
 
 import asyncio
 
@@ -384,7 +384,7 @@ class TestClaims:
         world.store.fail("save", times=1, after=True)
         with pytest.raises(StoreUnavailable):
             await world.engine.claim(session, "once", None)
-        world.store.slow("save", seconds=0, times=1)  # a conflict, which tells about the claim
+        world.store.slow("save", seconds=0, times=1)  # a conflict, which reveals the claim
         world.store.fail("save", times=1, after=True)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session, failed=failed)

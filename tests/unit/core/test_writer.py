@@ -151,7 +151,7 @@ async def test_a_commit_writes_nothing_into_a_session_that_moves():
 
 
 async def test_a_commit_after_the_timeout_writes_nothing_into_a_session_that_moves():
-    """A15, A17: it asks whether another request has extended the session."""
+    """A15, A17: it checks whether another request has extended the session."""
     world, ticket = await started(n=0)
     session = await world.visit(ticket)
     session["n"] = 1

@@ -355,7 +355,7 @@ async def test_cors_headers_are_on_every_503(make, cors, path, handlers):
 
 @pytest.mark.parametrize("cors", ["before", "after"])
 async def test_cors_headers_are_on_a_403(make, cors, caplog):
-    """A23, ASVS 3.5.1: the page can read why; the store is not asked and no handler runs."""
+    """A23, ASVS 3.5.1: the page can read why; the store is not called and no handler runs."""
     site = make(cors=cors, protect=True)
     await site.get("/write")
     site.store.calls.clear()
@@ -374,8 +374,8 @@ async def test_cors_headers_are_on_a_403(make, cors, caplog):
 async def test_a_preflight_is_answered_by_the_application(make):
     """The CORS middleware answers it; no session is loaded for it in the single layer."""
     site = make(cors="before", protect=True, allowed_origins=[ORIGIN])
-    asked = {"origin": ORIGIN, "access-control-request-method": "POST"}
-    reply = await site.client.options("/write", headers=asked)
+    preflight = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    reply = await site.client.options("/write", headers=preflight)
     assert reply.status_code == 200
     assert reply.headers["access-control-allow-origin"] == ORIGIN
     headers = {"origin": ORIGIN, "sec-fetch-site": "same-site"}

@@ -180,7 +180,7 @@ class TestSession:
             assert websocket.receive_json() == {"n": 1}
 
     def test_it_is_a_dict_and_a_session(self):
-        """A24: of whichever a library asks."""
+        """A24: a library may expect either type."""
         seen = {}
 
         async def handler(request):
@@ -262,7 +262,7 @@ class TestStarlettesBeside:
 
     @pytest.mark.skipif(
         not hasattr(starlette.middleware.sessions, "Session"),
-        reason="a plain dict of older versions cannot be told from one of the application",
+        reason="a plain dict of older versions cannot be distinguished from one of the application",
     )
     @pytest.mark.parametrize("kind", ["install", "drop-in"])
     def test_a_mounted_application_names_its_path(self, kind):

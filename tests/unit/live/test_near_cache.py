@@ -43,7 +43,7 @@ def test_a_record_is_served_until_it_is_too_old(cache, time):
 
 
 def test_the_age_counts_from_the_start_of_the_load(cache, time):
-    """N1: the answer may tell of any instant since then."""
+    """N1: the reply may show the record at any instant since then."""
     record = make_record()
     reservation = cache.reserve(record.id)
     time.now += 0.9

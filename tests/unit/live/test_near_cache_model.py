@@ -76,7 +76,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(process=PROCESSES)
     def post(self, process):
-        """N1: a request with another method asks the store."""
+        """N1: a request with another method loads from the store."""
         client = self.browser.copy()
         found = self.processes[process].request(client, method="POST")
         assert (found is None) == (self.ended_at is not None)

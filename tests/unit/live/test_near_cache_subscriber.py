@@ -90,7 +90,7 @@ def test_a_gap_empties_the_memory_until_a_probe_has_returned(confirmed):
     """N1, N2: a message may have been missed."""
     record = confirmed.load()
     confirmed.bus.reconnect()
-    assert confirmed.gaps == 2  # one at the start; each asks for a probe
+    assert confirmed.gaps == 2  # one at the start; each requests a probe
     assert confirmed.cache.get(record.id) is None
     again = confirmed.load()
     assert confirmed.cache.get(again.id) is None
@@ -185,7 +185,7 @@ def test_requests_do_not_wait_for_the_subscription(near):
     near.store.publish = slow
     del near.subscriber.request_confirmation  # the method
     near.threaded()
-    assert entered.wait(10)  # subscribing has reported a gap, which asks for a probe
+    assert entered.wait(10)  # subscribing has reported a gap, which requests a probe
     for _ in range(50):
         near.threaded()
     release.set()

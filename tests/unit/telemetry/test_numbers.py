@@ -366,7 +366,7 @@ def test_another_registry_gets_the_same_numbers(exporters):
 
 
 def test_two_installations_share_a_registry(exporters):
-    """Their realms tell them apart; those of the same realm are added."""
+    """Their realms distinguish them; those of the same realm are added."""
     shop, blog = (Sessions(store="memory://", realm=realm) for realm in ("shop", "blog"))
     another_shop = Sessions(store="memory://", realm="shop")
     for sessions in (shop, blog, another_shop):

@@ -463,7 +463,7 @@ class TestRefused:
 
         assert (await self.refuse(world, use))[0] == 403
 
-    async def test_a_middleware_that_looks_at_the_session_responds_privately(self):
+    async def test_a_middleware_that_reads_the_session_responds_privately(self):
         """A13."""
         world = await World(protect=True).begin()
 
@@ -1014,7 +1014,7 @@ class TestMiddleware:
 
     @pytest.mark.parametrize("known", [True, False])
     @pytest.mark.parametrize("status", [200, 401])
-    async def test_a_response_is_private_if_a_middleware_looks_when_it_starts(self, known, status):
+    async def test_a_response_is_private_if_a_middleware_reads_when_it_starts(self, known, status):
         """A13: also if it leaves the response as it is, and in the response to an error."""
         world = World()
         if known:
@@ -1041,7 +1041,7 @@ class TestMiddleware:
         assert (headers[b"vary"], headers[b"cache-control"]) == (b"Cookie", b"private")
 
     @pytest.mark.parametrize("verb", ["write", "login", "rotate", "destroy", "acommit"])
-    async def test_a_cookie_of_a_middleware_is_sent_if_the_page_has_looked(self, verb):
+    async def test_a_cookie_of_a_middleware_is_sent_if_the_page_has_read(self, verb):
         """A2, A7, A9: also if the middleware leaves the response as it is."""
         world = World()
         if verb != "write":

@@ -118,7 +118,7 @@ class TestLateLoad:
         await site.get(page, autoload=False)
         assert await site.data() == {"a": 1}
 
-    async def test_a_second_load_does_not_look_at_the_session(self, site):
+    async def test_a_second_load_does_not_access_the_session(self, site):
         """A13: the response of a handler that does not look has no headers of the session."""
 
         async def page(scope, receive, send):
@@ -244,7 +244,7 @@ class TestHeldStart:
         expected = {b"vary": b"Cookie", b"cache-control": b"private"} if looks else {}
         assert (status, headers) == (200, expected)
 
-    async def test_a_page_that_does_not_look_extends_the_idle_time(self, site):
+    async def test_a_page_that_does_not_access_the_session_extends_the_idle_time(self, site):
         """A17: activity counts, also if the handler does not use the session."""
         site.clock.advance("20 minutes")
         await site.get(respond)

@@ -128,7 +128,7 @@ class TestCacheControl:
         ],
     )
     def test_shared_caching_is_refused_beside_a_cookie(self, said):
-        """A13, B-6, B-8: replaced, and the caller hears of it once."""
+        """A13, B-6, B-8: replaced, and the caller is notified once."""
         reports = []
         sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
         assert values(sent, "cache-control") == ["private, no-store"]

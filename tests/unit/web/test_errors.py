@@ -79,7 +79,7 @@ async def misconfigured(session, store):
 
 @pytest.mark.parametrize("page", [unavailable, explicit])
 async def test_by_default_a_failing_store_is_503(page):
-    """A23: in the form that the client asks for."""
+    """A23: in the form that the client accepts."""
     sent, error = await serve(page, accept=b"application/json")
     assert error is None
     assert sent[0]["status"] == 503

@@ -396,10 +396,10 @@ class TestFailures:
         if status >= 500:
             assert exchange.failed
             assert exchange.settled
-            assert world.store.calls == calls  # a failed store is not asked again
+            assert world.store.calls == calls  # a failed store is not called again
 
     async def test_a_status_that_was_changed_stays(self, world):
-        """A23: a framework may ask for the status of one response several times."""
+        """A23: a framework may read the status of one response several times."""
         exchange = await world.loaded()
         assert exchange.final_status(500) == 500
         exchange.failure = FAILURE

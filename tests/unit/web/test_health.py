@@ -1,4 +1,4 @@
-"""The health endpoint: readiness asks the store, liveness does not."""
+"""The health endpoint: readiness calls the store, liveness does not."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""What the adapters ask of an installation besides the steps of the lifecycle."""
+"""What the adapters call on an installation besides the steps of the lifecycle."""
 
 import pytest
 

@@ -438,7 +438,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("ticket", [True, False])
     async def test_a_stream_that_may_load_its_session_later_is_private(self, ticket):
-        """A13: a route that has not asked for its session (``autoload=False``)."""
+        """A13: a route that has not loaded its session (``autoload=False``)."""
 
         class Later(Request):
             def may_load_later(self):
@@ -1003,7 +1003,7 @@ class TestStoreFailure:
             await Exchange(world, cookie, path="/account").begin()
 
     async def test_a_route_that_insists_on_its_session_does_not_continue(self):
-        """A15: the session was loaded with "anonymous" before the route asked with "error"."""
+        """A15: the session was loaded with "anonymous" before the route loaded it with "error"."""
         world, cookie = await self.broken()
         exchange = Exchange(world, cookie)
         session = await exchange.begin("anonymous")

@@ -60,7 +60,7 @@ def test_siblings_are_refused_unless_allowed(method):
     assert judged(method, site="same-site", origin=SIBLING) is None
     assert judged(method, site="same-site", origin=SIBLING.upper()) is None
     assert judged(method, site="same-site", origin=SIBLING, allowed=()) is Refusal.SAME_SITE
-    # The same host by another scheme is a sibling too: anybody on the way can be that page.
+    # The same host by another scheme is a sibling too: anyone on the path can serve that page.
     assert judged(method, site="same-site", origin=f"http://{HOST}") is Refusal.SAME_SITE
 
 

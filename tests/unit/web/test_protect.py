@@ -65,7 +65,7 @@ HANDLERS = {
 
 @pytest.fixture(params=["TestBareASGI", "TestBareWSGI"])
 def serve(request):
-    """Return what serves the handlers with options; ``ran`` tells which of them were asked."""
+    """Return what serves the handlers with options; ``ran`` records which of them were called."""
 
     def serve(**options):
         ran = []
@@ -208,7 +208,7 @@ class TestPassive:
 
     @pytest.mark.parametrize("path", ["/poll", "/poll/read"])
     async def test_polling_keeps_no_user_logged_in(self, serve, path):
-        """ASVS 7.3.1: the session ends although an open page asks every minute."""
+        """ASVS 7.3.1: the session ends although an open page polls every minute."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -242,7 +242,7 @@ class TestPassive:
             assert after.seen_at == before.seen_at
             assert after.expires_at == before.expires_at
 
-    async def test_a_passive_look_touches_nothing(self, serve):
+    async def test_a_passive_request_touches_nothing(self, serve):
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -278,7 +278,7 @@ class TestClearSiteData:
             assert (await fetch("/leave")).get("clear-site-data") is None
 
     async def test_not_over_http(self, serve):
-        """NIST SESS-13: anybody on the way could say so."""
+        """NIST SESS-13: anyone on the network path could send the header."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -328,10 +328,10 @@ class TestAudit:
                 await client.get("/show", headers={"Cookie": "sid=" + "A" * 66})
             log = server.log
         entries = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-        told = Counter(entry["event"] for entry in entries)
-        assert told == {"Created": 2, "Revoked": 2, "Rejected": 1}
-        # The application listens too, and prints what it hears.
-        assert told == Counter({kind: log.count(f"event {kind}(") for kind in told})
+        audited = Counter(entry["event"] for entry in entries)
+        assert audited == {"Created": 2, "Revoked": 2, "Rejected": 1}
+        # The application registers listeners too, and prints each event.
+        assert audited == Counter({kind: log.count(f"event {kind}(") for kind in audited})
         assert log.count("event ") > len(entries)  # reads and writes are not audited
         assert [entry["reason"] for entry in entries if entry["event"] == "Revoked"] == [
             "destroyed",

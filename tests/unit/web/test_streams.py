@@ -152,7 +152,7 @@ async def test_the_headers_do_not_wait_for_the_first_part():
 
 
 async def test_the_first_part_waits_for_the_headers():
-    """A13: also if the store must be asked before them, to extend the idle time."""
+    """A13: also if the store must be called before them, to extend the idle time."""
     clock = FakeClock()
     store = FaultyStore(MemoryStore())
     sessions = sojourn.Sessions(store=store, secret=SECRET, clock=clock)
@@ -199,7 +199,7 @@ async def test_a_failure_after_the_start_drops_it(headers):
 @pytest.mark.parametrize("ticket", [True, False])
 @pytest.mark.parametrize("exclude", [(), ("/",)], ids=["included", "excluded"])
 async def test_a_stream_of_a_route_that_loaded_no_session(ticket, exclude):
-    """A13: it may ask late, so a ticket makes it private; paths without sessions never are."""
+    """A13: it may load its session late, so a ticket makes it private; excluded paths never are."""
 
     async def page(scope, receive, send):
         await send(start())

@@ -56,7 +56,7 @@ class Wire(io.BytesIO):
 
 
 class Server(SimpleHandler):
-    """Python's own WSGI server for one request; tells what the application raised into it."""
+    """Python's own WSGI server for one request; keeps the error that the application raised."""
 
     origin_server = False  # no status line of HTTP/1.1, no Date, no Server
     os_environ = {}  # noqa: RUF012 - as the base class has it
@@ -309,7 +309,7 @@ class TestCachingOfStreams:
         return Site(app)
 
     @pytest.mark.parametrize("visitor", ["new", "known"])
-    def test_stream_of_known_length_that_looks_late(self, visitor):
+    def test_stream_of_known_length_that_reads_late(self, visitor):
         """A13, B-7: the session decides on its second part."""
         site = self.site([b"a", b"b"], iter, "2", look=True)
         if visitor == "known":
@@ -644,7 +644,7 @@ def test_a_new_session_after_the_first_byte_is_an_error(way):
 
 @pytest.mark.parametrize("way", ["write", "iterate"])
 def test_what_a_stream_did_until_its_client_left_is_kept(way):
-    """A11: closed without being exhausted, or told by the server's own write()."""
+    """A11: the body is closed before its end, or the server's write() raises."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -805,7 +805,7 @@ def test_a_store_that_failed_is_not_called_again(app, caplog):
 
 
 def test_a_store_that_fails_a_stream_breaks_it(caplog):
-    """The status has left; the error is the server's to tell."""
+    """The status was sent; the server reports the error."""
 
     def app(environ, start_response):
         yield from as_list(environ, start_response)
@@ -857,7 +857,7 @@ def test_a_handlers_own_commit_that_fails_is_answered_503_too(caplog):
 
 
 def test_the_error_of_a_request_is_raised_and_that_of_its_store_logged(caplog):
-    """Both fail: the server hears of the first, the log of the second."""
+    """Both fail: the server gets the first error, the log the second."""
     site = Site(counting)
     site.request()
     site.app.app = ending("raise", lambda session: session.destroy())
@@ -896,11 +896,11 @@ def test_patterns_match_the_path_as_routes_are_written(script, path, wanted):
 
 
 def test_with_autoload_off_a_session_is_loaded_at_the_first_access():
-    """Routes that do not ask make no store call; asking twice gives the same session."""
+    """Routes that load no session make no store call; loading twice returns the same session."""
 
     def app(environ, start_response):
         assert "sojourn.session" not in environ
-        if environ["PATH_INFO"] == "/ask":
+        if environ["PATH_INFO"] == "/load":
             session = sojourn.wsgi.get_session(environ)
             assert sojourn.wsgi.get_session(environ) is session
             assert environ["sojourn.session"] is session
@@ -909,11 +909,11 @@ def test_with_autoload_off_a_session_is_loaded_at_the_first_access():
         return [b"ok"]
 
     site = Site(app, autoload=False)
-    site.request("/ask")
+    site.request("/load")
     assert site.trace == ["create", "bytes"]
     site.request("/other")
     assert site.trace == ["bytes"]
-    site.request("/ask")
+    site.request("/load")
     assert site.trace == ["load", "save", "bytes"]
 
 
@@ -966,7 +966,7 @@ def test_a_middleware_inside_another_of_the_same_installation_does_nothing():
 
 
 def test_a_middleware_inside_one_without_autoload_loads():
-    """Per route: the outer one is for everybody, the inner one for who needs it."""
+    """Per route: the outer middleware serves every route, the inner one some of them."""
     site = Site(counting, autoload=False)
     site.app.app = sojourn.wsgi.SessionMiddleware(counting, site.sessions)
     site.request()

@@ -138,7 +138,7 @@ def test_healthy_sentinels(watched):
 
 @pytest.mark.slow
 def test_the_sentinels_of_a_client(watched):
-    """A client of the application, whose pool asks the Sentinels; one of them is away."""
+    """A client of the application, whose pool queries the Sentinels; one of them is away."""
     hosts = [("127.0.0.1", sentinel.port) for sentinel in watched.sentinels]
     client = Sentinel(hosts).master_for("sessions")
     with contextlib.closing(client), contextlib.closing(RedisStore(client=client)) as store:
