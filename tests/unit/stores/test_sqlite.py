@@ -545,11 +545,11 @@ def test_a_collected_store_leaves_no_thread_and_no_connection(path):
     def live():
         store = SQLiteStore(path)
         with held(path):  # so that the thread is needed, too
-            asker = threading.Thread(target=lambda: run(store.create(record)))
-            asker.start()
+            creator = threading.Thread(target=lambda: run(store.create(record)))
+            creator.start()
             while not store._committer.thread:
                 time.sleep(0.001)  # there is nothing to wait on but the thread itself
-        asker.join()
+        creator.join()
         threads = [store._committer.thread, store._checkpointer.thread]
         return weakref.ref(store), threads
 

@@ -510,7 +510,7 @@ def test_an_outage_of_writing_ends_with_what_was_written(
 
 
 def test_a_forged_ticket_does_not_end_an_outage(dispatcher, log, clock, caplog):
-    """A8: the store was not asked."""
+    """A8: the store was not called."""
     dispatcher.emit(StoreFailed("", "load", "down"))
     clock.now += 5
     dispatcher.emit(Rejected("", "forged"))
