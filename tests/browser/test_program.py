@@ -47,7 +47,7 @@ def test_demo_finds_a_free_port_and_ends_cleanly(demo_process):
         httpx.get(running.url)
 
 
-def test_demo_says_when_the_wanted_port_is_taken(demo_process):
+def test_demo_reports_when_the_wanted_port_is_taken(demo_process):
     """PORT is an order, not a wish."""
     first = demo_process(STORE="memory://")
     port = first.url.rsplit(":", 1)[1]
@@ -66,7 +66,7 @@ def test_two_demos_on_one_store_share_a_session(demo_process):
         assert client.get(f"{first.url}/api/session").json()["data"] == {"counter": 2}
 
 
-def test_a_demo_on_a_shared_store_makes_a_secret_for_its_run_and_says_so(demo_process, tmp_path):
+def test_a_demo_on_a_shared_store_generates_a_secret_and_reports_it(demo_process, tmp_path):
     """`make demo STORE=redis://...` works as it is; a secret that was given is used instead."""
     valkey = Valkey(tmp_path)
     valkey.start()
@@ -106,7 +106,7 @@ def test_a_demo_on_postgresql_keeps_its_sessions_there(demo_process):
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "redis"])
-def test_a_demo_whose_server_does_not_answer_says_what_to_do(demo_process, scheme):
+def test_a_demo_whose_server_does_not_answer_prints_advice(demo_process, scheme):
     """Without the password of the URL."""
     running = demo_process(STORE=f"{scheme}://ada:password-7@127.0.0.1:{free_port()}/0")
     assert running.first.startswith("STORE cannot be used: ")
@@ -116,7 +116,7 @@ def test_a_demo_whose_server_does_not_answer_says_what_to_do(demo_process, schem
     assert running.rest() == []
 
 
-def test_a_demo_without_the_client_library_says_what_to_install(demo_process, tmp_path):
+def test_a_demo_without_the_client_library_names_what_to_install(demo_process, tmp_path):
     """The library is hidden by a module that cannot be imported."""
     (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError(name='psycopg')")
     running = demo_process(STORE="postgresql://localhost/app")

@@ -46,7 +46,7 @@ def a_commit_error_comes_after_the_middleware_of_aiohttp(commit_response):
     tests="test_a_503_of",
     raises="KeyError",
 )
-def a_503_does_not_say_when_to_try_again(unavailable_headers):
+def a_503_has_no_retry_after(unavailable_headers):
     return lambda self, headers: headers
 
 

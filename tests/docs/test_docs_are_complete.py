@@ -40,7 +40,7 @@ def public(cls: type) -> set[str]:
     return {name for name in dir(cls) if not name.startswith("_")}
 
 
-def test_the_table_of_options_is_what_the_code_says():
+def test_the_table_of_options_matches_the_code():
     """Write it again with ``python -m tools.options_table``."""
     assert options_table.page(OPTIONS_PAGE) == OPTIONS_PAGE
 

@@ -274,7 +274,7 @@ class TestRequests:
     @pytest.mark.parametrize("verb", ["load", "save"])
     @pytest.mark.parametrize("own", [None, "60"])
     @pytest.mark.parametrize("raises", [True, False])
-    async def test_a_503_of_middleware_says_when_to_try_again(self, raises, own, verb):
+    async def test_a_503_of_middleware_has_retry_after(self, raises, own, verb):
         """A23: a Retry-After of its own is kept, once."""
         headers = {} if own is None else {"Retry-After": own}
 

@@ -345,7 +345,7 @@ def test_every_asynchronous_method():
     asyncio.run(use())
 
 
-def test_a_synchronous_call_under_an_event_loop_says_what_to_do():
+def test_a_synchronous_call_under_an_event_loop_raises_with_advice():
     """As Django's own backends: it would block every other request."""
 
     async def save():

@@ -308,7 +308,7 @@ class TestRoutes:
 
         assert anyio.run(responses) == [1, [3, True]]
 
-    def test_a_route_without_the_middleware_says_what_to_write(self):
+    def test_a_route_without_the_middleware_shows_the_line_to_write(self):
         @get("/skipped", skip_session=True)
         async def skipped(session: sojourn.Session) -> None: ...
 
@@ -407,7 +407,7 @@ class TestSessionAuth:
         assert sessions.list_user("1") == []
         assert TestClient(client.app, cookies=stolen).get("/me").status_code == 401
 
-    def test_a_user_who_is_gone_ends_the_session(self):
+    def test_a_deleted_user_ends_the_session(self):
         """A24: SessionAuth puts ``Empty`` in the place of the session."""
         client, sessions = auth_client()
         client.set_session_data({"user_id": "9"})

@@ -108,7 +108,7 @@ class TestRequests:
             assert await text_of(client, "/") == "2"
 
     @pytest.mark.parametrize("own", [None, "60"])
-    async def test_a_503_of_exception_handlers_says_when_to_try_again(self, own):
+    async def test_a_503_of_exception_handlers_has_retry_after(self, own):
         """A23: a Retry-After of its own is kept, once."""
         store = FaultyStore(MemoryStore())
         app, _ = make_app(store=store)

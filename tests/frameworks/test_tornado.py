@@ -164,7 +164,7 @@ class TestRequests:
             assert await text_of(client, "/own") == "2"
 
     @pytest.mark.parametrize("own", [None, "60"])
-    async def test_a_503_of_write_error_says_when_to_try_again(self, own):
+    async def test_a_503_of_write_error_has_retry_after(self, own):
         """A23: a Retry-After of its own is kept, once."""
 
         class Own(Count):

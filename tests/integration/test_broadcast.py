@@ -223,8 +223,8 @@ class TestBroadcast:
             for _ in range(20):
                 await receive(pushed)
 
-    async def test_doubled_late_and_false_messages_do_no_harm(self, valkey, over_valkey):
-        """S17: the session lives, so nothing is closed; the ended one is closed once."""
+    async def test_doubled_late_and_false_messages_have_no_effect(self, valkey, over_valkey):
+        """S17: a valid session is not closed; an ended one is closed once."""
         async with (
             User(*over_valkey) as user,
             User(*over_valkey) as other,

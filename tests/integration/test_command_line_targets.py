@@ -115,7 +115,7 @@ def test_a_store_that_needs_an_event_loop(tmp_path, valkey):
     assert run(*app, "stats", "--json", folder=tmp_path).document["live"] == 0
 
 
-def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path):
+def test_a_missing_package_is_one_line_that_names_what_to_install(tmp_path):
     """Without the extra: exit code 2, no traceback."""
     site = tmp_path / "site"
     site.mkdir()

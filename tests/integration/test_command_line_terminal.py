@@ -182,7 +182,7 @@ def test_closed_streams_and_a_full_disk(installation):
 
 
 @pytest.mark.slow
-def test_a_table_in_a_pipe_whose_reader_has_gone(installation):
+def test_a_table_in_a_closed_pipe(installation):
     """Rich would end the process with 1, which means that nothing was found."""
     for command in (["top", "--once"], ["stats"], ["list", "--json"]):
         installation.add("ada")

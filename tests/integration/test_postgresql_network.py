@@ -141,7 +141,7 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline(proxy):
     with_loop(check())
 
 
-def test_a_cancelled_caller_harms_no_other_of_its_batch(proxy):
+def test_a_cancelled_caller_affects_no_other_of_its_batch(proxy):
     """S13: and the connection is used on."""
 
     async def check():

@@ -29,7 +29,7 @@ def test_a_removed_server_leaves_nothing():
     assert not server.is_running
 
 
-def test_a_server_that_does_not_start_says_why_and_leaves_nothing():
+def test_a_server_that_does_not_start_reports_why_and_leaves_nothing():
     server = Postgres({"no_such_option": "1"})
     with pytest.raises(AssertionError, match="it ended") as caught:
         server.start()

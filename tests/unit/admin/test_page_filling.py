@@ -42,7 +42,7 @@ async def test_a_search_stops_at_its_timeout(monkeypatch):
     assert (page.sessions, page.cursor, len(calls)) == ((), "10", 1)
 
 
-def test_a_page_that_found_nothing_yet_says_so(monkeypatch):
+def test_a_page_without_results_yet_reports_it(monkeypatch):
     monkeypatch.setattr(page_filling, "SEARCH_TIMEOUT", 0)
     site = Site(page_size=5)
     root = site.client("root")

@@ -60,7 +60,7 @@ def test_search_finds_by_user_label_time_and_id(site):
 
 
 @pytest.mark.parametrize("query", ["id=12", "label=tenant", "since=2h", f"user={'x' * 256}"])
-def test_a_wrong_search_says_what_is_expected(site, query):
+def test_a_wrong_search_names_what_is_expected(site, query):
     page = site.client("root").get(f"/admin/?{query}")
     assert page.status_code == 422
     assert "There is a problem" in page.text
@@ -286,7 +286,7 @@ def test_ended_sessions_show_reason_and_actor(site):
     ]
 
 
-def test_without_a_history_the_page_says_how_to_switch_it_on(site):
+def test_without_a_history_the_page_shows_how_to_enable_it(site):
     async def ahistory(cursor, limit, user):
         raise ConfigurationError("the option history is off")
 
@@ -297,7 +297,7 @@ def test_without_a_history_the_page_says_how_to_switch_it_on(site):
 
 
 @pytest.mark.parametrize("error", [TypeError, ValueError])
-def test_a_wrong_search_of_the_history_says_so(site, error):
+def test_a_wrong_search_of_the_history_is_reported(site, error):
     async def ahistory(cursor, limit, user):
         raise error
 
@@ -333,7 +333,7 @@ def test_a_user_whose_name_cannot_be_typed_is_confirmed_with_other_words(site):
     assert not site.sessions.list_user(name)
 
 
-def test_a_store_that_fails_is_503_and_says_so():
+def test_a_store_that_fails_is_503_and_reported():
     """A15: nothing is shown as done that was not done."""
     store = FaultyStore(MemoryStore())
     site = Site(store=store)
@@ -413,7 +413,7 @@ def test_a_session_that_cannot_be_loaded_is_a_503_page(kind):
     assert 'rel="stylesheet"' in page.text
 
 
-def test_a_host_without_sessions_is_503_and_says_what_to_install():
+def test_a_host_without_sessions_is_503_and_names_what_to_install():
     sessions = sojourn.Sessions(store="memory://")
     application = sojourn.admin.app(sessions, allow=allow)
     for transport in (ASGITransport(application), httpx.WSGITransport(application)):

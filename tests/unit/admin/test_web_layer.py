@@ -91,7 +91,7 @@ def test_the_length_of_a_form_is_bounded_before_it_is_read():
         assert found.value.status == 413
 
 
-def test_a_response_has_no_caching_unless_it_says_so():
+def test_a_response_has_no_caching_unless_it_sets_it():
     assert ("cache-control", "no-store") in AdminResponse(HTTPStatus.OK).complete_headers()
     kept = AdminResponse(HTTPStatus.OK, headers=(("cache-control", "public"),))
     assert ("cache-control", "no-store") not in kept.complete_headers()

@@ -68,7 +68,7 @@ def test_a_healthy_store_ends_with_0(url):
     assert SECRET not in answer.output
 
 
-def test_problems_end_with_1_and_say_what_to_do(url):
+def test_problems_exit_with_1_and_print_advice(url):
     os.chmod(url.removeprefix("sqlite:///"), 0o644)  # noqa: PTH101 - the text of a URL
     answer = invoked("--store", url, SOJOURN_SECRET="changeme-changeme-changeme")
     assert answer.exit_code == 1

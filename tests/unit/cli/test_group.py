@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_line():
     assert (answer.exit_code, answer.stderr) == (70, "Error: No space left on device\n")
 
 
-def test_a_reader_that_has_gone_is_no_error():
+def test_a_closed_pipe_is_no_error():
     answer = invoked("fail", error=BrokenPipeError(errno.EPIPE, "Broken pipe"))
     assert (answer.exit_code, answer.stderr) == (141, "")
 
@@ -240,7 +240,7 @@ def test_a_misspelt_path_creates_nothing(tmp_path, name):
         ("secret='changeme'", "an attacker could forge sessions"),
     ],
 )
-def test_an_application_that_sojourn_refuses_says_why(tmp_path, monkeypatch, options, text):
+def test_an_application_that_sojourn_refuses_reports_why(tmp_path, monkeypatch, options, text):
     """B-49: without the new secret that the message suggests."""
     module = f"refused_{tmp_path.name}"
     program = f"import sojourn\nsojourn.Sessions(store='memory://', {options})\n"
@@ -282,7 +282,7 @@ def test_the_sql_of_the_tables_is_printed():
     assert 'CREATE SCHEMA IF NOT EXISTS "web"' in answer.stdout
 
 
-def test_ctrl_c_during_a_search_says_how_to_continue(store, monkeypatch):
+def test_ctrl_c_during_a_search_prints_how_to_continue(store, monkeypatch):
     pages = [SessionPage((), "position", 1000, 0)]
 
     async def page(*_, **__):

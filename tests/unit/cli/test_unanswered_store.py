@@ -79,7 +79,7 @@ def test_a_command_ends_after_one_timeout(server, url, words, code):
     assert connections_of(server) == 1
 
 
-def test_a_command_waits_two_seconds_and_says_which_store(server):
+def test_a_command_waits_two_seconds_and_names_the_store(server):
     """The default of `store_timeout`, for which the options of the command line have no name."""
     started_at = time.monotonic()
     answer = invoked(f"--store=redis://{address_of(server)}", "list")

@@ -161,7 +161,7 @@ class TestThreadFuture:
         with pytest.raises(TimeoutError):
             run(ThreadFuture().wait(0.001))
 
-    async def test_waking_twice_or_too_late_does_no_harm(self):
+    async def test_waking_twice_or_too_late_has_no_effect(self):
         future = ThreadFuture()
         future.set_result(1)
         for _ in range(3):

@@ -437,7 +437,7 @@ class TestSaving:
         assert session._copy.cookie_change is CookieChange.NONE
         assert session._copy.revoked
 
-    async def test_one_that_expired_and_was_removed_meanwhile_is_gone(self):
+    async def test_one_that_expired_and_was_removed_meanwhile_raises(self):
         world, ticket = await started(a=1)
         session = await world.visit(ticket)
         session["a"] = 2
@@ -622,7 +622,7 @@ class TestRefreshing:
         assert world.store.calls == []
 
     @pytest.mark.parametrize("how", ["revoked", "expired", "unreadable", "damaged", "login"])
-    async def test_of_an_ended_one_says_so(self, how):
+    async def test_of_an_ended_one_raises(self, how):
         """A7."""
         import msgspec
 

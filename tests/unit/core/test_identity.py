@@ -648,7 +648,7 @@ class TestRotation:
         await end_of_request(two)
         assert ticket_of(one) == ticket_of(two)
 
-    async def test_a_writer_behind_a_rotation_goes_on_with_the_new_ticket(self):
+    async def test_a_writer_behind_a_rotation_continues_with_the_new_ticket(self):
         """A6, A9: replayed on the newer record; it takes over the new ticket."""
         world, before = await started()
         late = await world.visit(before)
@@ -660,7 +660,7 @@ class TestRotation:
         assert ticket_of(late) == ticket_of(session)
         assert dict(await world.visit(ticket_of(session))) == {"a": 1, "late": True}
 
-    async def test_a_socket_goes_on_through_many_rotations(self):
+    async def test_a_socket_stays_open_through_many_rotations(self):
         """W5: it has an older ticket than the page by now."""
         world, ticket = await started()
         socket = await world.visit(ticket)
@@ -834,7 +834,7 @@ class TestRevokingUsers:
         later = await contents_after_login(world, ticket)
         assert (await world.visit(later)).user == "ada"
 
-    async def test_an_explicit_commit_of_such_a_login_says_so(self):
+    async def test_an_explicit_commit_of_such_a_login_raises(self):
         world = World()
         new = await world.visit(None)
         new.login("ada")

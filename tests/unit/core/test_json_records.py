@@ -151,7 +151,7 @@ def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
         ({1: "x"}, "a dict with keys of type int"),
     ],
 )
-def test_the_error_says_what_json_cannot_hold(value, text):
+def test_the_error_names_what_json_cannot_hold(value, text):
     with pytest.raises(NotSerializable, match=re.escape(f"['profile'] cannot hold {text}. This ")):
         check_value("profile", value)
 
@@ -247,7 +247,7 @@ def test_what_is_no_dict_of_format_1_is_unreadable(value):
         (changed("metadata", reserved={"auth": nested(1, MAX_DEPTH + 2)}), "session['auth']"),
     ],
 )
-def test_the_error_says_what_is_unreadable(value, text):
+def test_the_error_names_what_is_unreadable(value, text):
     """S9."""
     with pytest.raises(
         UnreadableRecord, match=f"expected a dict of JSON format 1: {re.escape(text)}"

@@ -127,7 +127,7 @@ class TestLimits:
         assert expired(make(seen_at=99_000), 99_999) is None
         assert expired(make(seen_at=99_000), 100_000) == "absolute"
 
-    def test_an_unconfirmed_session_says_so(self):
+    def test_an_unconfirmed_session_expires_as_unconfirmed(self):
         assert expired(make(confirmed=False), 11_000) == "unconfirmed"
 
     def test_touch_is_due_after_the_interval(self):

@@ -39,7 +39,7 @@ async def test_limits_apply_to_each_kind_of_write():
     assert (await world.visit(ticket_of(session))).new
 
 
-async def test_touch_notes_activity_that_is_not_due():
+async def test_touch_records_activity_that_is_not_due():
     """S6: and reports that the session has ended."""
     world, ticket = await started()
     session = await world.visit(ticket)

@@ -228,7 +228,7 @@ async def test_a_refused_cutoff_is_repeated_and_the_kept_session_stays():
 
 
 @pytest.mark.parametrize("bulk", [True, False])
-async def test_a_revocation_without_a_cutoff_says_what_it_revoked(bulk):
+async def test_a_revocation_without_a_cutoff_reports_what_it_revoked(bulk):
     """S12, S16: the sessions have ended, with their connections; the error names them."""
     world = make_world(bulk=bulk)
     tickets = await log_in(world, 3)
@@ -300,7 +300,7 @@ async def test_sessions_that_could_not_be_deleted_are_named(listed_again):
     assert caught.value.cutoff_set
 
 
-async def test_a_store_that_cannot_revoke_all_says_so():
+async def test_a_store_that_cannot_revoke_all_raises():
     """S12."""
     world = make_world()
     [ticket] = await log_in(world, 1)

@@ -321,7 +321,7 @@ class TestWhatItIs:
         await end_of_request(session)
         assert session.id == early
 
-    async def test_labels_are_noted_at_the_beginning_and_cannot_be_changed(self):
+    async def test_labels_are_recorded_at_creation_and_cannot_be_changed(self):
         world = World()
         ticket = await world.begin(Browser(browser="Firefox", address="10.0.0.1"), a=1)
         session = await world.visit(ticket, Browser(browser="Other"))

@@ -217,7 +217,7 @@ class TestTypes:
             ("prefs", Prefs(sizes=object()), "unsupported (found Prefs)"),
         ],
     )
-    async def test_the_error_says_what_was_expected(self, name, value, text):
+    async def test_the_error_names_what_was_expected(self, name, value, text):
         _, _, session = await fresh(seed=1)
         with pytest.raises(InvalidState, match=re.escape(text)) as caught:
             setattr(session.state, name, value)

@@ -112,7 +112,7 @@ async def test_an_empty_session_has_no_secret_and_no_choice_of_the_one_before():
     assert copy.changes is not None, "a commit is due"
 
 
-async def test_data_that_was_saved_is_noted_unless_the_ticket_is_new():
+async def test_data_that_was_saved_is_recorded_unless_the_ticket_is_new():
     """N3: a record in memory is found by its ticket."""
     _, session = await visits()
     assert not session._copy.written
@@ -127,7 +127,7 @@ async def test_data_that_was_saved_is_noted_unless_the_ticket_is_new():
 
 
 @pytest.mark.parametrize("after", [True, False])
-async def test_data_that_an_interrupted_commit_saved_is_noted(after):
+async def test_data_that_an_interrupted_commit_saved_is_recorded(after):
     """A21, N3."""
     world, session = await visits()
     session["a"] = 2
@@ -140,7 +140,7 @@ async def test_data_that_an_interrupted_commit_saved_is_noted(after):
     assert session._copy.written is after
 
 
-async def test_connections_learn_which_session_was_rotated():
+async def test_connections_are_notified_which_session_was_rotated():
     rotated = []
 
     class Recorded(NoConnections):
@@ -157,7 +157,7 @@ async def test_connections_learn_which_session_was_rotated():
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-async def test_the_newest_ticket_is_noted_as_seen(rotated):
+async def test_the_newest_ticket_is_recorded_as_seen(rotated):
     """A9: also if another request has changed the session meanwhile."""
     world, session = await visits()
     session.rotate()

@@ -101,7 +101,7 @@ def test_a_body_of_an_earlier_version_of_this_library_opens(way, body):
         (BY_TICKET, TicketCipher([OLD], realm="default"), "encrypted for another ticket or secret"),
     ],
 )
-def test_the_error_says_what_may_be_wrong(way, other, text):
+def test_the_error_names_possible_causes(way, other, text):
     assert refused(other, stored(way).body, match=f"was changed, or {text}")
     changed = bytearray(stored(BY_TICKET).body)
     changed[-1] ^= 1

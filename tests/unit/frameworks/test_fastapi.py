@@ -103,7 +103,7 @@ class TestOpenAPI:
             {},
         ]
 
-    def test_it_is_the_same_each_time_and_gone_after_uninstall(self):
+    def test_it_is_the_same_each_time_and_absent_after_uninstall(self):
         """A20."""
         app, document = document_of()
         assert TestClient(app).get("/openapi.json").json() == document

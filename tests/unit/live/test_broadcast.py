@@ -294,7 +294,7 @@ class TestSubscribing:
             shared.deliver("revoked", bytes.fromhex(seen["id"]), reason="stolen phone")
             assert await wire.recv() == closed("stolen phone")
 
-    async def test_false_messages_close_nothing_that_lives(self, shared, process):
+    async def test_false_messages_close_no_valid_session(self, shared, process):
         """S17: each is a hint to recheck; a message without a session ID rechecks none."""
         two = process()
         seen, cookie = await visit(two, begin)

@@ -121,7 +121,7 @@ def test_a_missing_probe_empties_the_memory(confirmed):
     assert confirmed.cache.is_confirmed()
 
 
-def test_a_dead_subscription_is_noticed_within_three_seconds(confirmed):
+def test_a_broken_subscription_is_detected_within_three_seconds(confirmed):
     """N1: although nothing reports it."""
     confirmed.bus.cut = True
     confirmed.cache.request_confirmation = confirmed.subscriber.probe

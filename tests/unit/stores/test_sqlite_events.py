@@ -348,7 +348,7 @@ def test_close_ends_the_watcher(path):
         store.subscribe(print, print)
 
 
-def test_a_fork_harms_the_watcher_of_neither_process(path):
+def test_a_fork_breaks_the_watcher_of_neither_process(path):
     """S17: the child starts without subscriptions, and both receive."""
     process = started(FORK, path)
     process.communicate(timeout=50)
@@ -465,7 +465,7 @@ def test_events_are_read_again_after_a_moment_of_a_locked_table(store, other, mo
     assert failures
 
 
-def test_a_subscriber_notices_a_table_that_is_locked_for_a_moment(path, store, other):
+def test_a_subscriber_detects_a_table_that_is_locked_for_a_moment(path, store, other):
     """S12: another program that locks the database delays messages and loses none."""
     received = Received(other)
     run(store.publish("revoked", b"1" * 16))

@@ -191,7 +191,7 @@ def test_processes_may_create_the_database_concurrently(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_fork_at_any_moment_harms_neither_process(path):
+def test_a_fork_at_any_moment_breaks_neither_process(path):
     """No connection is inherited: https://sqlite.org/howtocorrupt.html (gunicorn --preload)."""
     program = start(FORK, path)
     output, _ = program.communicate(timeout=50)

@@ -112,7 +112,7 @@ def test_an_invalid_option_is_an_error(query, text):
         open_(f"memory://?{query}")
 
 
-def test_a_url_without_options_says_so():
+def test_a_url_without_options_raises():
     parts = urls.urlsplit("memory://?x=1")
     with pytest.raises(ConfigurationError, match="expected none"):
         StoreURL("memory://", parts, "default", 2.0).options()
@@ -144,7 +144,7 @@ def test_a_missing_client_library_is_named_with_its_extra(unimportable):
         open_("postgresql://localhost/app")
 
 
-def test_a_client_library_without_its_c_library_says_what_to_install(unimportable):
+def test_a_client_library_without_its_c_library_names_what_to_install(unimportable):
     """What psycopg raises without its extra `binary` on a machine without libpq."""
     unimportable(ImportError("no pq wrapper available.\nAttempts made:\n- no libpq"))
     with pytest.raises(ConfigurationError) as caught:

@@ -150,7 +150,7 @@ class TestLoad:
         await exchange.load()
         assert exchange.transport.name == name
 
-    async def test_a_failure_is_noted_and_an_empty_session_placed(self, world):
+    async def test_a_failure_is_recorded_and_an_empty_session_placed(self, world):
         """A15."""
         world.store.fail("load", error=FAILURE)
         exchange = world.exchange()

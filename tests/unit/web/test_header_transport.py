@@ -290,7 +290,7 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match=message):
             Sessions(store="memory://", **options)
 
-    def test_an_adapter_without_headers_says_so(self):
+    def test_an_adapter_without_headers_raises(self):
         """A24: it does not continue without the session."""
         lifecycle = SessionLifecycle(Sessions(store="memory://", transport="header").web)
         with pytest.raises(ConfigurationError, match=r"override SessionLifecycle\.header"):

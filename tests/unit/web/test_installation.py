@@ -112,7 +112,7 @@ class TestHasTicket:
             (["cookie", "header"], False, None, False),
         ],
     )
-    def test_it_is_where_the_transport_says(self, transport, cookie, authorization, expected):
+    def test_it_is_where_the_transport_defines(self, transport, cookie, authorization, expected):
         web = make(transport=transport).web
         read = reader() if authorization is None else reader(authorization=authorization)
         cookies = b"__Host-sid=x" if cookie else b"theme=dark"

@@ -292,7 +292,7 @@ async def test_an_earlier_request_does_not_decide_the_transport(first, second, e
     assert request.transport is expected
 
 
-async def test_patterns_say_which_paths_have_one():
+async def test_patterns_define_which_paths_have_one():
     patterns = World(include=["/a/*"], exclude=["/a/x"]).web.config.patterns
     assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
     assert World().web.config.patterns.everything
@@ -1024,7 +1024,7 @@ class TestStoreFailure:
             session.login("ada")
         assert exchange.lifecycle.unavailable
 
-    async def test_a_visitor_without_a_cookie_notices_nothing(self):
+    async def test_a_visitor_without_a_cookie_is_not_affected(self):
         world, _ = await self.broken()
         exchange = Exchange(world)
         assert not isinstance(await exchange.begin("error"), NullSession)

@@ -282,7 +282,7 @@ def test_a_lost_message_delays_the_end_by_the_stated_time(worlds, end):
     assert max(served) < 1
 
 
-def test_a_process_that_dies_before_it_publishes_does_no_harm(world):
+def test_a_process_killed_before_it_publishes_delays_the_revocation(world):
     """N2: the record was deleted, and no message reports it."""
     client = world.visit()
     assert run(world.memory.delete(world.a.session_id(client)))

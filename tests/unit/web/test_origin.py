@@ -88,7 +88,7 @@ def test_http_behind_a_proxy_that_took_the_encryption_off_accepts_our_https_page
 
 
 @unsafe
-def test_who_says_nothing_passes_only_without_a_ticket(method):
+def test_a_request_without_the_headers_passes_only_without_a_ticket(method):
     """ASVS 3.5.1: a program has nothing to forge with; a browser that was silenced is refused."""
     assert judged(method, ticket=False) is None
     assert judged(method, ticket=True) is Refusal.UNKNOWN
@@ -117,7 +117,7 @@ def test_nothing_of_another_origin_passes(method, site, origin):
 
 
 @pytest.mark.parametrize("refusal", Refusal)
-def test_the_answer_says_why_and_is_kept_by_no_cache(refusal):
+def test_the_response_states_the_reason_and_is_not_cacheable(refusal):
     """ASVS 14.3.2; security.md A.6: Vary names what the answer depends on."""
     headers, body = refusal_response(refusal)
     fields = dict(headers)

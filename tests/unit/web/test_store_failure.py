@@ -88,7 +88,7 @@ PAGES = {"/write": write, "/look": look, "/ignore": ignore, **LASTING}
 
 class TestAnonymous:
     @pytest.mark.anyio
-    async def test_the_request_goes_on_and_the_visitor_loses_nothing(self, kit):
+    async def test_the_request_continues_and_the_visitor_loses_nothing(self, kit):
         """A15: an empty session that is never saved; no cookie is sent or cleared."""
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
@@ -373,7 +373,7 @@ async def send_contents(scope, receive, send):
 
 class TestSockets:
     @pytest.mark.anyio
-    async def test_a_handshake_goes_on_without_its_session(self):
+    async def test_a_handshake_continues_without_its_session(self):
         """A15: the socket works, stays without a session, and saves nothing."""
         store = FaultyStore(MemoryStore())
         sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure="anonymous")

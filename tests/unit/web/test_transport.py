@@ -53,7 +53,7 @@ class TestClassify:
         assert classify("http", host, secure="auto") in (Transport.LOCAL, Transport.INSECURE)
 
     @pytest.mark.parametrize("host", ["example.com", None, "x" * 70_000])
-    def test_refusal_says_how_to_go_on(self, host):
+    def test_refusal_contains_advice(self, host):
         error = refusal(host)
         assert isinstance(error, InsecureTransport)
         text = str(error)

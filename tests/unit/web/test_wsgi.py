@@ -1033,7 +1033,7 @@ def test_http_from_elsewhere_has_no_session(environ):
     assert isinstance(Site(counting).request(**environ).error, InsecureTransport)
 
 
-def test_a_session_notes_who_began_it():
+def test_a_session_records_who_created_it():
     """The device list: address and browser."""
     noted = []
 

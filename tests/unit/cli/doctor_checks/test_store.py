@@ -197,7 +197,7 @@ class BrokenStore(MemoryStore):
         raise ZeroDivisionError("with the password s3cr3t-word")
 
 
-def test_an_examination_goes_on_after_a_check_that_fails():
+def test_an_examination_continues_after_a_check_that_fails():
     report = examined(store=BrokenStore())
     found(report, "check-failed", "deep check: ZeroDivisionError", "report this")
     assert report.checks[-1].name == "broadcast"

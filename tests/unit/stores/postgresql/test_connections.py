@@ -311,7 +311,7 @@ class TestErrors:
             ("22003", StoreError, "nothing was written"),
         ],
     )
-    def test_a_condition_says_what_to_do(self, sqlstate, kind, text):
+    def test_a_condition_contains_advice(self, sqlstate, kind, text):
         """S12, A15."""
         error = as_store_error(ServerError("no", sqlstate=sqlstate), "the store")
         assert type(error) is kind

@@ -387,7 +387,7 @@ def test_a_read_only_replica_is_distinguished_from_a_working_server(way, binary,
             server.stop()
 
 
-def test_one_damaged_key_harms_no_other_call_of_the_batch(valkey, admin):
+def test_one_damaged_key_affects_no_other_call_of_the_batch(valkey, admin):
     """S13: a list under one of twenty keys is that caller's error alone."""
 
     async def check():

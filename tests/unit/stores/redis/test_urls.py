@@ -62,7 +62,7 @@ def test_a_url_names_a_server_and_our_place_in_it(url, address):
         ("redis+cluster://one/0", "a cluster has one database and no path"),
     ],
 )
-def test_a_wrong_url_says_what_is_wrong(url, text):
+def test_a_wrong_url_names_the_error(url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(url)
 
