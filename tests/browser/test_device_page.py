@@ -84,7 +84,7 @@ def test_pages_are_accessible(browser):
 
 @pytest.mark.slow
 def test_admin_page_of_the_demo_is_beside_it(browser):
-    """Visitors look; "admin" ends a session, whose page shows the reason."""
+    """Visitors read the page; "admin" revokes a session, whose page shows the reason."""
     page = browser.logged_in("kim")
     page.goto(f"{browser.url}/admin/")
     assert "kim" in page.inner_text("table")

@@ -57,7 +57,7 @@ def test_demo_reports_when_the_wanted_port_is_taken(demo_process):
 
 
 def test_two_demos_on_one_store_share_a_session(demo_process):
-    """A5 across processes: what one answered is in the next look at the other."""
+    """A5 across processes: a write through one process is in the next response of the other."""
     first, second = demo_process(), demo_process()
     with httpx.Client() as client:
         assert client.post(f"{first.url}/api/count").status_code == 204

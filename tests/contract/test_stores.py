@@ -76,7 +76,7 @@ class TestSQLiteStore(StoreSuite):
         if kind == "refuse":  # the file was moved, as by a restore that goes wrong
             away = self.path.with_suffix(".away")
             self.path.rename(away)
-            time.sleep(0.11)  # each process looks at the file every 0.1 s
+            time.sleep(0.11)  # each process checks the file every 0.1 s
             yield
             away.rename(self.path)
             return

@@ -504,7 +504,7 @@ def test_a_key_that_a_visitor_sends_opens_no_session_of_others(project, ada):
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
 def test_a_key_opens_the_other_sessions_of_its_user(project, ada):
-    """``allauth.usersessions`` looks into them; the session of the request stays the kept one."""
+    """``allauth.usersessions`` reads them; the session of the request stays the kept one."""
     one, two = Client(), Client()
     one.force_login(ada)
     two.force_login(ada)

@@ -173,7 +173,7 @@ def test_a_promoted_replica_is_used_without_a_restart(pair, caplog):
 
     asyncio.run(check())
     assert replica.connections() == 0
-    primary.start()  # for the fixture's look at its connections
+    primary.start()  # the fixture checks its connections
 
 
 @pytest.mark.parametrize("first", ["the primary", "the replica"])

@@ -49,7 +49,7 @@ async def test_a_file_that_is_moved_is_503_in_every_worker_until_it_is_back(serv
     """S12, A15, A23: reads and writes; the sessions are there again afterwards."""
     cookie = await login(server)
     away = database.parent.rename(database.parent.with_name("away"))
-    await asyncio.sleep(0.2)  # each worker looks at the file every 0.1 s
+    await asyncio.sleep(0.2)  # each worker checks the file every 0.1 s
     for path in ("/", "/do/put?n=1", "/login?user=ada", "/do/logout"):
         assert all(map(unavailable, await every(server, path, cookie)))
     away.rename(database.parent)

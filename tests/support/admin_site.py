@@ -1,7 +1,7 @@
 """An application with a login, a page with a socket, and the admin application beside it.
 
 ``ADMIN_STORE`` is the URL of its store. ``/login/ada`` logs in; ``root`` administers sessions,
-``reader`` may look at them.
+``reader`` may read them.
 """
 
 import os

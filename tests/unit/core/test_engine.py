@@ -665,7 +665,7 @@ class TestRefreshing:
         assert await world.data(ticket) == {"a": 2}
 
     async def test_an_answer_older_than_a_commit_meanwhile_takes_nothing_back(self):
-        """A socket's deadline looks while its handler commits."""
+        """A socket's deadline checks the session while its handler commits."""
         world, ticket = await started(a=1)
         session = await world.visit(ticket)
         session["a"] = 2

@@ -83,7 +83,7 @@ FORMAT_1 = {
 
 
 def test_format_1_is_pinned():
-    """S9: a stored dict stays readable, and other programs find what they look for."""
+    """S9: a stored dict stays readable, and other programs can read it."""
     assert to_json(RECORD) == FORMAT_1
     assert from_json(RECORD.id, FORMAT_1) == RECORD
     assert from_json(RECORD.id, json.loads(json.dumps(FORMAT_1))) == RECORD

@@ -402,7 +402,7 @@ def test_a_handler_may_close_its_subscription(store):
 
 
 def test_changes_of_many_watched_sessions_arrive(store, other):
-    """W3: more of them than are compared at one look."""
+    """W3: more of them than one check compares."""
     received = Received(other)
     records = [make_record() for _ in range(600)]
     run(store.create_many(records))

@@ -119,7 +119,7 @@ class TestLateLoad:
         assert await site.data() == {"a": 1}
 
     async def test_a_second_load_does_not_access_the_session(self, site):
-        """A13: the response of a handler that does not look has no headers of the session."""
+        """A13: the response of a handler without an access has no headers of the session."""
 
         async def page(scope, receive, send):
             await scope[CONNECTION].load()
@@ -230,18 +230,18 @@ class TestHeldStart:
         _, headers = await Site().get(page)
         assert headers[b"set-cookie"].startswith(b"sid=")
 
-    @pytest.mark.parametrize("looks", [False, True])
-    async def test_a_start_may_have_no_headers(self, site, looks):
+    @pytest.mark.parametrize("accesses", [False, True])
+    async def test_a_start_may_have_no_headers(self, site, accesses):
         """ASGI: ``headers`` may be absent."""
 
         async def page(scope, receive, send):
-            if looks:
+            if accesses:
                 len(scope["session"])
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body"})
 
         status, headers = await site.get(page)
-        expected = {b"vary": b"Cookie", b"cache-control": b"private"} if looks else {}
+        expected = {b"vary": b"Cookie", b"cache-control": b"private"} if accesses else {}
         assert (status, headers) == (200, expected)
 
     async def test_a_page_that_does_not_access_the_session_extends_the_idle_time(self, site):

@@ -45,7 +45,7 @@ PLAIN = [("content-type", "text/plain"), ("content-length", "5")]
 class TestUntouched:
     @pytest.mark.parametrize("private", [True, False])
     def test_without_a_session_the_same_list_is_sent(self, private):
-        """A1: no cookie, no look, no cost."""
+        """A1: no cookie, no access, no cost."""
         own = [(b"Vary", b"Accept")]
         assert headers.apply(own, accessed=False, private=private, set_cookie=None) is own
 

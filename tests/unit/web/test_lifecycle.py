@@ -152,7 +152,7 @@ async def test_a_failing_store_is_no_empty_session():
 
 
 async def test_plain_http_to_elsewhere_never_reaches_the_cookie():
-    """NIST SESS-13: an error at the first look, none before it."""
+    """NIST SESS-13: an error at the first access, none before it."""
     world = World()
     _, secure = await world.begin()
     _, plain = await world.begin(Transport.LOCAL)  # of the name that plain http has

@@ -74,7 +74,7 @@ def is_private(exchange):
 @pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
 @pytest.mark.parametrize("stored", [False, True])
 async def test_a_complete_body_needs_no_headers(headers, stored):
-    """A1, A13: a page that does not look at the session stays as the application wrote it."""
+    """A1, A13: a page that does not access the session stays as the application wrote it."""
 
     async def page(scope, receive, send):
         await send(start(*headers))

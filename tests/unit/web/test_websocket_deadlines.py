@@ -124,7 +124,7 @@ class TestDeadlines:
         await asyncio.wait({wire.task})
 
     async def test_page_that_is_visited_keeps_its_socket_open(self):
-        """W6: the timer looks again before it closes."""
+        """W6: the timer checks again before it closes."""
         sessions = Sessions(store="memory://", timeout=0.4)
         _, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:

@@ -256,7 +256,7 @@ COMPLETE = (as_list, as_tuple, as_file)
 def test_no_session_touched_means_no_trace_of_one(app):
     """A1: the response is what the application said, and the store is not called.
 
-    A13: a stream may look at the session later, so its headers say so.
+    A13: a stream may access the session later, so its headers are those of an access.
     """
 
     def quiet(environ, start_response):
@@ -338,7 +338,7 @@ class TestCachingOfStreams:
         ],
     )
     def test_body_that_is_known_is_no_stream(self, parts, form, length):
-        """A1: nothing can look at the session later, so shared caches may store the response."""
+        """A1: nothing can access the session later, so shared caches may store the response."""
         answer = self.site(parts, form, length).request(validate=False)
         assert (answer.get("vary"), answer.get("cache-control")) == (None, None)
 

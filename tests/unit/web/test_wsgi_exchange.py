@@ -96,7 +96,7 @@ class TestLoading:
         assert headers == {}
 
     def test_the_path_is_that_of_the_request(self):
-        """A framework may change PATH_INFO while it looks for the route."""
+        """A framework may change PATH_INFO while it resolves the route."""
         world = World(on_store_failure={"/reports": "anonymous"}).begin()
 
         def page(environ, start_response):

@@ -22,7 +22,7 @@ from tests.support.million_sessions import fill
 
 
 class OnServer(StoreSuite):
-    """What tests of the store have in common: a server they can look into."""
+    """What tests of the store have in common: a server that they can inspect."""
 
     timeout = 2.0
     publishes_changes = False  # a notification costs more than half of the throughput of writes

@@ -13,7 +13,7 @@ SENT = ("evalsha", "eval", "mget", "xrevrange", "auth", "select", "hello", "info
 
 
 class OnServer(StoreSuite):
-    """What tests of the store have in common: a server they can look into."""
+    """What tests of the store have in common: a server that they can inspect."""
 
     lists_by_id = False
 
