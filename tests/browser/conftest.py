@@ -92,7 +92,7 @@ def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class Browser:
-    """A window without cookies; notes everything that its pages complain about.
+    """A window without cookies; records every error of its pages.
 
     Attributes:
         expected: responses with these statuses are no complaint.

@@ -365,7 +365,7 @@ class TestRecheck:
     async def test_an_end_closes_elsewhere_within_the_recheck_interval(
         self, rechecking, what, reason, path
     ):
-        """W4: with 4401, and the reason where it was noted for the visitor."""
+        """W4: with 4401, and the reason where it was stored for the visitor."""
         async with User(*rechecking) as user, user.socket(path) as ws:
             await receive(ws)
             started = time.monotonic()

@@ -97,7 +97,7 @@ class Migration:
         assert line == "ready\n", process.communicate(timeout=PATIENCE)[1][-3000:]
 
     def stop(self, slot):
-        """End a process and take in its notes."""
+        """End a process and read its records."""
         process, path = self.workers.pop(slot)
         process.terminate()
         _, errors = process.communicate(timeout=PATIENCE)
@@ -144,7 +144,7 @@ class Migration:
         assert line == "finished True 0\n", line + rest
 
     def check(self, url):
-        """Compare a store that is used alone with what the processes have noted."""
+        """Compare a store that is used alone with what the processes have recorded."""
 
         async def work():
             sessions = Sessions(store=url, secret=SECRET, store_timeout="20 seconds")

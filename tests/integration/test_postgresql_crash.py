@@ -51,7 +51,7 @@ def report(caplog, name, lost, saves):
 
 @pytest.mark.parametrize("durability", ["durable", "relaxed"])
 def test_nothing_that_was_acknowledged_is_lost_with_the_server(durability, server, caplog):
-    """S11, S12: `pg_ctl stop -m immediate` three times. How much relaxed commits lose is noted."""
+    """S11, S12: `pg_ctl stop -m immediate` three times. The loss of relaxed commits is logged."""
     store = store_at(f"{server.url}?durability={durability}")
 
     def disturb(_):

@@ -1,4 +1,4 @@
-"""A process that reads, writes, logs in and revokes during a migration, and notes what was done.
+"""A process that reads, writes, logs in and revokes during a migration, and records what was done.
 
 Arguments: a JSON file with the settings. It works until SIGTERM, then writes its notes beside it.
 """
@@ -123,7 +123,7 @@ class Worker:
 
 
 def main():
-    """Work, and write the notes."""
+    """Work, and write the records."""
     path = Path(sys.argv[1])
     settings = json.loads(path.read_text())
     notes = asyncio.run(Worker(settings).run())

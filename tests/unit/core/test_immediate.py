@@ -392,7 +392,7 @@ class TestCasesThatAreLeftToCommit:
         assert (await world.record(ticket)).confirmed
 
     async def test_persistent(self):
-        """NIST SESS-05: the record notes that a re-authentication is required."""
+        """NIST SESS-05: the record stores that a re-authentication is required."""
         world, ticket = await started(user="ada", remember=True)
         session = load(world, ticket)
         session["n"] = 2

@@ -100,7 +100,7 @@ class TestDeadlines:
         await wire.end()
 
     async def test_message_before_a_long_piece_of_work_is_activity(self):
-        """W6: noted when it is delivered, not when the handler comes back."""
+        """W6: recorded when it is delivered, not when the handler returns."""
         clock = FakeClock()
         sessions = Sessions(store="memory://", timeout="30 minutes", clock=clock)
         seen, cookie = await visit(sessions, begin)

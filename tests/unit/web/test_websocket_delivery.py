@@ -108,7 +108,7 @@ async def test_interrupted_deliveries_keep_the_order(sessions, store):
 
 
 class Receivers:
-    """Tasks of one handler that receive; each notes its message when it is delivered.
+    """Tasks of one handler that receive; each records its message when it is delivered.
 
     Attributes:
         delivered: the messages, in the order of their delivery.

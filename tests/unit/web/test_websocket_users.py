@@ -75,7 +75,7 @@ def rotates(session):
 
 
 async def echo(scope, receive, send):
-    """Status each message with the session's keys, having noted it there."""
+    """Reply to each message with the session's keys, after storing it there."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":

@@ -35,7 +35,7 @@ LOCAL = {"HTTP_HOST": "localhost"}
 
 
 class Wire(io.BytesIO):
-    """What goes to the client; notes each byte string among the calls of the store."""
+    """The output to the client; records each byte string among the calls of the store."""
 
     def __init__(self, trace, leave_after):
         super().__init__()

@@ -27,7 +27,7 @@ def page(status, text, *headers):
 
 
 class Handler:
-    """An ``on_error`` that notes its calls."""
+    """An ``on_error`` that records its calls."""
 
     def __init__(self, response):
         self.calls = []

@@ -100,7 +100,7 @@ class Confirmed:
     ids=["Sentinel", "Sentinel, replica behind", "cluster"],
 )
 def test_no_write_that_the_replica_confirmed_is_lost_with_the_primary(kind, lag, tmp_path, caplog):
-    """S10, S12: kill -9 under load; what else is lost, and the length of the outage, is noted."""
+    """S10, S12: kill -9 under load; other losses and the length of the outage are logged."""
     caplog.set_level(logging.INFO)
     group = kind(tmp_path)
     confirmed, age = None, 0.0

@@ -220,7 +220,7 @@ def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster)
 
 
 def test_an_end_waits_for_the_login_that_holds_the_list(cluster):
-    """S16: it may have read the mark before the end was noted, and then be stored after it."""
+    """S16: it may have read the mark before the revocation was recorded, and be stored after it."""
     cluster.flush()
     keys = Keys("sojourn", "default", is_cluster=True)
     lock = keys.index(keys.digest("user:ada"))[2]

@@ -18,7 +18,7 @@ KILLS = 3
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["always", "everysec", "no"])
 def test_nothing_that_was_acknowledged_is_lost_with_the_process(policy, tmp_path, caplog):
-    """S10, S12: with appendfsync always; how much otherwise is noted. Calls fail meanwhile."""
+    """S10, S12: with appendfsync always; the loss otherwise is logged. Calls fail meanwhile."""
     server = Valkey(tmp_path, "--appendonly", "yes", "--appendfsync", policy)
     server.start()
     store = open_store(server.url, realm="default", timeout=1.0)
