@@ -9,6 +9,9 @@ SOURCE = Path(__file__).parent.parent.parent / "src" / "sojourn"
 
 METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
 
+#: The method of ``EventLog`` that writes the line which its caller gives.
+FORWARDER = "log_failure"
+
 #: A field of a format, such as ``%s`` or ``%.20r``.
 FIELD = re.compile(r"%(?:\.\d+)?[sdrf]")
 
@@ -21,7 +24,7 @@ def lines_of_source() -> set[tuple[str, str]]:
     found = set()
     for path in sorted(SOURCE.rglob("*.py")):
         source = path.read_text("utf-8")
-        if "logger." not in source:  # parsing every module takes a second
+        if not ("logger." in source or f".{FORWARDER}(" in source):  # parsing all takes a second
             continue
         for level, text in lines_of_calls(ast.parse(source)):
             file = f" ({path.relative_to(SOURCE).as_posix()})" if text in ("…", "…: …") else ""
@@ -30,7 +33,13 @@ def lines_of_source() -> set[tuple[str, str]]:
 
 
 def lines_of_calls(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield the level and the text of each call of ``logger`` in a module."""
+    """Yield the level and the text of each call of ``logger`` or ``log_failure`` in a module."""
+    forwarded = {
+        call
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name == FORWARDER
+        for call in ast.walk(node)
+    }
     constants = {
         target.id: node.value
         for node in tree.body
@@ -39,13 +48,19 @@ def lines_of_calls(tree: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(target, ast.Name) and node.value is not None
     }
     for node in ast.walk(tree):
+        if node in forwarded:
+            continue
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="logger"), attr=name), args=args):
+                pass
+            case ast.Call(func=ast.Attribute(attr="log_failure" as name), args=args):
                 pass
             case _:
                 continue
         if name == "log":
             level, template = "*", args[1]
+        elif name == FORWARDER:
+            level, template = "*", args[0]
         elif name in METHODS:
             level, template = {"exception": "ERROR"}.get(name, name.upper()), args[0]
         else:

@@ -40,6 +40,7 @@ def test_there_is_one_logger():
         ('logger.info("a %s and %.20r", b, c)', ("INFO", "a … and …")),
         ('logger.exception("failed")', ("ERROR", "failed")),
         ('logger.log(level, "a" "b")', ("*", "ab")),
+        ('web.event_log.log_failure("a: %s", error)', ("*", "a: …")),
         ('_TEXT = "a"\ndef f():\n    logger.warning(_TEXT)', ("WARNING", "a")),
     ],
 )

@@ -249,8 +249,12 @@ async def _alog_failure(lifecycle: RequestLifecycle) -> None:
 
 
 def _log_uncommitted(lifecycle: RequestLifecycle, error: SessionError | StoreError) -> None:
-    message = "the session of a failed request could not be committed: %s"
+    level, traceback = logging.ERROR, None
     if isinstance(error, StoreError):
-        lifecycle.web.event_log.log_failure(message, error)
-    else:
-        logger.error(message, error)
+        level, traceback = lifecycle.web.event_log.level(error), error.application_error
+    logger.log(
+        level,
+        "the session of a failed request could not be committed: %s",
+        error,
+        exc_info=traceback,
+    )
