@@ -25,6 +25,7 @@ from sojourn.frameworks.litestar import SojournPlugin
 from sojourn.session import Session
 from sojourn.testing import SocketDriver
 from sojourn.testing.app_suite.base import AppTests
+from sojourn.testing.app_suite.errors import check_unavailable
 from sojourn.testing.app_suite.handlers import HANDLERS
 from sojourn.testing.decorators import under_loop
 from tests.contract.test_applications import PassThrough
@@ -114,15 +115,7 @@ class ErrorHandlerTests(AppTests):
             session.destroy()
 
         async with self.serve_failing(act) as app:
-            browser = app.browser()
-            await browser.get("/write")
-            before = browser.cookie
-            reply = await browser.start("/fail").done()
-            assert reply.status == 503
-            assert int(reply.get("retry-after") or 0) > 0
-            assert reply.all("set-cookie") == []
-            app.store.heal()
-            assert (await app.browser(before).get("/read")).body == b"1"
+            await check_unavailable(app)
 
     @pytest.mark.parametrize("act", [Session.destroy, Session.logout])
     @under_loop
@@ -136,15 +129,7 @@ class ErrorHandlerTests(AppTests):
 
         self.act = lambda _: None
         async with self.serve({**HANDLERS, "/fail": fail}) as app:
-            browser = app.browser()
-            await browser.get("/write")
-            before = browser.cookie
-            reply = await browser.start("/fail").done()
-            assert reply.status == 503
-            assert int(reply.get("retry-after") or 0) > 0
-            assert reply.all("set-cookie") == []
-            app.store.heal()
-            assert (await app.browser(before).get("/read")).body == b"1"
+            await check_unavailable(app)
 
 
 class TestStarlette(ErrorHandlerTests):

@@ -167,7 +167,7 @@ class TestTestClient:
         async def serve():
             await websocket.accept()
             tasks = [asyncio.create_task(websocket.receive()) for _ in range(2)]
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # both tasks wait for a message
             app.store.hang("load", times=2)
             await websocket.send("go on")
             await asyncio.sleep(0.05)  # one loads

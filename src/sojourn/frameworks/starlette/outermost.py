@@ -33,7 +33,7 @@ class LayeredMiddleware(ServerErrorMiddleware):
     @mark_coroutine_function
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> CoroutineType[Any, Any, None]:
         """Serve one connection."""
-        return self.app(scope, receive, send)  # type: ignore[return-value] # of each `async def`
+        return self.app(scope, receive, send)  # type: ignore[return-value] # a CoroutineType
 
 
 class SingleMiddleware(ServerErrorMiddleware):
@@ -59,8 +59,8 @@ class SingleMiddleware(ServerErrorMiddleware):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> CoroutineType[Any, Any, None]:
         """Serve one connection."""
         if "session" in scope or CONNECTION in scope or not self._web.active:
-            return super().__call__(scope, receive, send)  # type: ignore[return-value] # of each `async def`
-        return self._serve(scope, receive, send)  # type: ignore[return-value] # of each `async def`
+            return super().__call__(scope, receive, send)  # type: ignore[return-value] # a CoroutineType
+        return self._serve(scope, receive, send)  # type: ignore[return-value] # a CoroutineType
 
     async def _send_page(
         self, error: Exception, scope: Scope, receive: Receive, send: Send | None

@@ -19,9 +19,23 @@ from sojourn.testing.app_suite.handlers import (
     login,
     rotate,
 )
+from sojourn.testing.app_suite.served_app import ServedApp
 from sojourn.testing.decorators import under_loop
 
 every_failure: pytest.MarkDecorator = pytest.mark.parametrize("how", ["500", "exception"])
+
+
+async def check_unavailable(app: ServedApp) -> None:
+    """Request ``/fail``, which cannot end its session, and check that 503 says so (A10, A23)."""
+    browser = app.browser()
+    await browser.get("/write")
+    before = browser.cookie
+    reply = await browser.start("/fail").done()
+    assert reply.status == 503
+    assert int(reply.get("retry-after") or 0) > 0
+    assert reply.all("set-cookie") == []
+    app.store.heal()
+    assert (await app.browser(before).get("/read")).body == b"1"
 
 
 class ErrorTests(AppTests):
@@ -136,15 +150,7 @@ class ErrorTests(AppTests):
             return self.closed_response()
 
         async with self.serve({**HANDLERS, "/fail": fail}, on_error=answer) as app:
-            browser = app.browser()
-            await browser.get("/write")
-            before = browser.cookie
-            reply = await browser.start("/fail").done()
-            assert reply.status == 503
-            assert int(reply.get("retry-after") or 0) > 0
-            assert reply.all("set-cookie") == []
-            app.store.heal()
-            assert (await app.browser(before).get("/read")).body == b"1"
+            await check_unavailable(app)
 
     @under_loop
     async def test_a_cancelled_handler_drops_its_changes(self) -> None:
