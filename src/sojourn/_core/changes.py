@@ -266,7 +266,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
             TypeError: the value is no number, and the key is merged by addition.
         """
         stored = value if adapter is None else adapter.to_stored(value)
-        after = self.encoder(key, stored)
+        encoder = self.encoder
+        after = encoder(key, stored)
         merge = self.merges.get(key, LAST)
         if merge is not LAST:
             check_sums(key, stored, merge)
@@ -440,7 +441,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
                     data.pop(key, None)
         if upgrade is not None:
             upgrade.stamp(data)
-        self.cleared = False
+        if self.cleared:
+            self.cleared = False
         self._pending_data = data
         return log, data
 

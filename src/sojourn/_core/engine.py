@@ -70,7 +70,7 @@ class ClaimedKey(msgspec.Struct, eq=False):
     value: bytes | None = None
     attempt: Attempt | None = None
 
-    def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
+    def apply(self, _: Record, contents: Contents, /) -> dict[str, bytes] | None:
         """Return the data without the key; None if the key is absent."""
         self.value = contents.data.get(self.key)
         if self.value is None:

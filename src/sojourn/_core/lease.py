@@ -43,7 +43,7 @@ class AddedLease(msgspec.Struct, eq=False):
     acquired: bool = False
     attempt: Attempt | None = None
 
-    def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
+    def apply(self, _: Record, contents: Contents, /) -> dict[str, bytes] | None:
         """Return the data with the lease; None if it is held."""
         now = self.clock()
         held = contents.data.get(LEASE)
@@ -65,7 +65,7 @@ class RemovedLease(msgspec.Struct, eq=False):
     own: bool = False
     attempt: Attempt | None = None
 
-    def __call__(self, _: Record, contents: Contents) -> dict[str, bytes] | None:
+    def apply(self, _: Record, contents: Contents, /) -> dict[str, bytes] | None:
         """Return the data without the lease; None if another holder has it."""
         held = contents.data.get(LEASE)
         if held is None or decode(held)[0] != self.token:

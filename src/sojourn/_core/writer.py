@@ -71,7 +71,7 @@ class Amendment(Protocol):
 
     attempt: Attempt | None
 
-    def __call__(self, record: Record, contents: Contents, /) -> dict[str, bytes] | None:
+    def apply(self, record: Record, contents: Contents, /) -> dict[str, bytes] | None:
         """Return the data that the record should have; None to leave it as it is."""
         ...
 
@@ -100,7 +100,7 @@ class PendingChanges(msgspec.Struct, eq=False, gc=False):
     data: dict[str, bytes] = {}
     attempt: Attempt | None = None
 
-    def __call__(self, record: Record, contents: Contents) -> dict[str, bytes] | None:
+    def apply(self, record: Record, contents: Contents, /) -> dict[str, bytes] | None:
         """Return the data that ``record`` should have; None if it contains every change."""
         unsettled = self.copy.unsettled
         data = contents.data
@@ -151,18 +151,18 @@ class Writer:
         self._store = store
 
     async def write(  # noqa: C901, PLR0912, PLR0915 - one loop with all its exits, top to bottom
-        self, copy: WorkingCopy, base: Record, amend: Amendment, now: int
+        self, copy: WorkingCopy, base: Record, amendment: Amendment, now: int
     ) -> bool:
-        """Save what ``amend`` returns for the newest data.
+        """Save what ``amendment`` returns for the newest data.
 
         A commit that waited for another one of the same session starts from the record which that
         one wrote, so contention within a process costs no extra round trips.
 
         Args:
-            copy: continues on the record that was written (or found, if ``amend`` returned None).
+            copy: continues on the record that was written, or found if ``amendment`` returned None.
                 Its pending login or rotation is written in the same step.
             base: the record of the working copy.
-            amend: called with ``base`` first, then with each newer record.
+            amendment: applied to ``base`` first, then to each newer record.
             now: milliseconds since 1970 UTC; read again after each wait.
 
         Returns:
@@ -182,7 +182,7 @@ class Writer:
             earlier = await self._wait_for_lock(base.id, Deadline(timeout, started))
             now = context.clock()
         try:
-            if isinstance(earlier, StoreError):
+            if earlier is not None and isinstance(earlier, StoreError):
                 outcome = earlier
                 raise StoreUnavailable(str(earlier)) from earlier  # noqa: TRY301 - the failure is passed on below
             if copy.record is not original and not copy.has_record(base.id):
@@ -193,8 +193,8 @@ class Writer:
                 base, contents = earlier, None
             attempts = 0
             while True:
-                if expired(base, now) is not None:
-                    # Another request may have extended it.
+                if now >= base.absolute_at or now >= base.seen_at + base.idle_timeout:
+                    # As `expired`. Another request may have extended it.
                     loading = self._store.load(base.id)
                     newest = await Deadline(timeout, started).bound(loading)
                     if newest is not None and newest.in_transit:
@@ -208,7 +208,7 @@ class Writer:
                         return False
                     copy.follow_rotation(base)
                     contents = context.cipher.decrypt(base, copy.verifier)
-                data = amend(base, contents)
+                data = amendment.apply(base, contents)
                 if data is None:
                     if copy.renewal is None:
                         copy.replace_record(base, contents)
@@ -249,7 +249,7 @@ class Writer:
                 if copy.persistence is not None:
                     copy.persistence = None
                     copy.send_cookie()
-                if isinstance(amend, PendingChanges):
+                if copy.unsettled is not None and isinstance(amendment, PendingChanges):
                     copy.unsettled = None  # its operations were part of this commit
                 copy.replace_record(record, contents)
         except UnreadableRecord as error:
@@ -257,7 +257,7 @@ class Writer:
             return False
         except BaseException as error:
             if calling and (isinstance(error, StoreError) or not isinstance(error, SojournError)):
-                amend.attempt = Attempt(commit_id, base.version + 1)
+                amendment.attempt = Attempt(commit_id, base.version + 1)
             if isinstance(error, StoreError):
                 outcome = error
                 context.report_store_error("save", base.id, error)
@@ -385,8 +385,13 @@ class Writer:
                 verifier = renewal.verifier
                 if isinstance(renewal, Login):
                     confirmed, body = True, b""  # no earlier verifier decrypts the new body
+        config = self._context.config
+        # `pack`, inlined: every write calls this method.
+        body = self._context.cipher.encrypt(base.id, contents, verifier=verifier, base=body)
+        if len(body) > config.max_bytes:
+            raise _too_large(body, contents, config.max_bytes)
         active_at = copy.active_at or now
-        limits = self._context.config.policy.limits(contents.user, base.persistent)
+        limits = config.policy.limits(contents.user, base.persistent)
         record = Record(  # positional: a third of the cost of ``replace``
             base.id,
             base.version + 1,
@@ -395,7 +400,7 @@ class Writer:
             base.absolute_at,
             limits.idle_timeout if confirmed else base.idle_timeout,
             base.verifier,
-            self.pack(base.id, contents, verifier, body),
+            body,
             base.authenticated_at,
             base.previous_verifier,
             base.previous_valid_until,
@@ -474,7 +479,12 @@ class Writer:
         context = self._context
         body = context.cipher.encrypt(session_id, contents, verifier=verifier, base=base)
         if len(body) > context.config.max_bytes:
-            sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
-            sizes.sort(key=lambda item: item[1], reverse=True)
-            raise SessionTooLarge(len(body), context.config.max_bytes, sizes[:3])
+            raise _too_large(body, contents, context.config.max_bytes)
         return body
+
+
+def _too_large(body: bytes, contents: Contents, max_bytes: int) -> SessionTooLarge:
+    """Return the error for a body that exceeds ``max_bytes``, with its largest keys."""
+    sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
+    sizes.sort(key=lambda item: item[1], reverse=True)
+    return SessionTooLarge(len(body), max_bytes, sizes[:3])

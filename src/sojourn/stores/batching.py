@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -444,13 +445,14 @@ class Batchers(Generic[Q, R]):
         """
         # `_here` and `running_loop`, inlined: every call of a store comes this way.
         try:
-            loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+            loop: asyncio.AbstractEventLoop | None = get_running_loop()
         except RuntimeError:
             loop = None
-        if loop is None and self._for_threads is not None:
-            return self._for_threads[0].submit(request)
-        entry = self._by_loop.get(loop) if loop is not None else None
-        return (entry[0] if entry is not None else self._here()).submit(request)
+        if loop is not None:
+            entry = self._by_loop.get(loop)
+            return (self._add_loop(loop) if entry is None else entry[0]).submit(request)
+        for_threads = self._for_threads
+        return (self._add_threads() if for_threads is None else for_threads[0]).submit(request)
 
     def submit_all(self, requests: Sequence[Q]) -> Awaitable[list[R]]:
         """Return an awaitable with the outcomes of requests that travel as one batch."""

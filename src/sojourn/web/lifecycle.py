@@ -244,13 +244,16 @@ class SessionLifecycle:
             if transport is INSECURE:
                 copy.transport_error = refusal(decode_header(host))
         else:
+            engine = web.engine
+            # Local names: to call an attribute of the engine that is no method costs more.
+            load_immediately, load = engine.load_immediately, engine.load
             immediate = (
-                web.engine.load_immediately(ticket, self)
+                load_immediately(ticket, self)
                 if web.written_cookie_suffix is None
                 else self._load_from_memory(ticket, cookies)
             )
             if immediate is None:
-                return web.engine.load(ticket, self)
+                return load(ticket, self)
             copy = immediate
         session: Session[Any] = create_session(copy, web.engine, web.session_class)
         if self.response_started or web.config.passive is not None:

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from sojourn._core.engine import ClaimedKey
 from sojourn._core.policy import IN_FLIGHT_PERIOD
 from sojourn._core.revocation import indexed_store
 from sojourn._core.working_copy import CookieChange
@@ -1025,14 +1026,14 @@ class TestRare:
         assert (await world.visit(before, Browser(browser="other"))).new
         assert (await world.visit(before, Browser(browser="B")))["a"] == 1
 
-    async def test_a_rotation_rides_along_with_a_change_that_comes_to_nothing(self):
+    async def test_a_rotation_is_written_with_an_amendment_that_changes_nothing(self):
         """Requested before the record was changed by a claim that found nothing."""
         world, before = await started()
         session = await world.visit(before)
         session.rotate()
         base = session._copy.record
         assert await world.engine.writer.write(
-            session._copy, base, lambda *_: None, world.clock.now
+            session._copy, base, ClaimedKey("absent"), world.clock.now
         )
         assert ticket_of(session).verifier != before.verifier
 
