@@ -164,10 +164,10 @@ class Loader:
             return await self._deadline(started).bound(
                 self._load_with_previous_ticket(ticket, record, client, now)
             )
-        if now >= record.absolute_at or now >= record.seen_at + record.idle_timeout:
-            limit = expired(record, now)
-            if await self._deadline(started).bound(self.expire(record)):
-                return self._ended(f"expired ({limit})", client)
+        if (
+            now >= record.absolute_at or now >= record.seen_at + record.idle_timeout  # as `expired`
+        ) and await self._deadline(started).bound(self.expire(record)):
+            return self._ended(f"expired ({expired(record, now)})", client)
         copy = WorkingCopy(context, record, ticket.verifier, client)
         if context.config.check_labels and not self._labels_match(copy, client):
             return self._reject(ticket, "labels", client)
