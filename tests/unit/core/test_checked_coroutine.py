@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import sys
 
 import anyio
 import pytest
@@ -12,6 +13,13 @@ from sojourn._core.concurrency import run
 from sojourn.session import NullSession, Session
 from sojourn.sessions import Sessions
 from sojourn.testing import Visitor
+
+#: What frameworks call: asyncio's function is deprecated since Python 3.14, and inspect's does not
+#: read the mark of Python 3.11.
+if sys.version_info >= (3, 14):
+    iscoroutinefunction = inspect.iscoroutinefunction
+else:
+    iscoroutinefunction = asyncio.iscoroutinefunction
 
 VERBS = [
     (cls, name)
@@ -44,7 +52,7 @@ def test_the_verbs_are_found():
 def test_every_verb_is_checked(cls, name):
     """A24: and frameworks see a coroutine function."""
     function = getattr(cls, name)
-    assert asyncio.iscoroutinefunction(function)
+    assert iscoroutinefunction(function)
     assert is_async_callable(function)
     assert inspect.iscoroutinefunction(inspect.unwrap(function))
     parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -61,7 +69,7 @@ async def double(number):
 def test_frameworks_recognise_a_checked_function():
     """A24: on each supported Python, by what that one reads."""
     verb = checked_coroutine(double)
-    assert asyncio.iscoroutinefunction(verb)
+    assert iscoroutinefunction(verb)
     assert is_async_callable(verb)
     assert verb.__name__ == "double"
     assert run(verb(2)) == 4
