@@ -23,7 +23,7 @@ from sojourn._core.concurrency import Deadline, run
 from sojourn._core.context import CoreContext
 from sojourn._core.engine import Engine
 from sojourn._core.history import History
-from sojourn._core.key_check import KeyCheck
+from sojourn._core.key_fingerprints import KeyFingerprintCheck
 from sojourn._core.listing import Listed
 from sojourn._crypto.csrf import CsrfTokens
 from sojourn._crypto.encryption import body_cipher
@@ -49,8 +49,8 @@ from sojourn.events import (
     Written,
 )
 from sojourn.live.broadcast import Broadcaster
+from sojourn.live.connection_control import LiveControl
 from sojourn.live.connections import ConnectionRegistry
-from sojourn.live.control import LiveControl
 from sojourn.live.near_cache import NearCache
 from sojourn.live.near_cache_subscriber import NearCacheSubscriber
 from sojourn.record import (
@@ -270,7 +270,7 @@ class Sessions(Generic[S]):
             store=config.store,
             config=config.core,
             clock=config.clock or server_clock or wall_clock,
-            key_check=_key_check(config, secrets),
+            key_fingerprint_check=_key_fingerprint_check(config, secrets),
             dispatcher=self.dispatcher,
             connections=LiveControl(self.connections, self.broadcaster, near_cache),
             rotation=VerifierChain(secrets, realm=realm),
@@ -872,11 +872,13 @@ def _legacy(config: Config, engine: Engine, secrets: Sequence[bytes]) -> LegacyC
     return None
 
 
-def _key_check(config: Config, secrets: Sequence[bytes]) -> KeyCheck | None:
+def _key_fingerprint_check(config: Config, secrets: Sequence[bytes]) -> KeyFingerprintCheck | None:
     store, realm = config.store, config.realm
     if not isinstance(store, SupportsKeyFingerprints):
         return None
-    return KeyCheck(store, [key_fingerprint(each, realm) for each in secrets], realm=realm)
+    return KeyFingerprintCheck(
+        store, [key_fingerprint(each, realm) for each in secrets], realm=realm
+    )
 
 
 def _history(config: Config, dispatcher: Dispatcher) -> History | None:

@@ -205,7 +205,7 @@ def the_previous_ticket_ends_ten_seconds_after_a_rotation(record_after_rotation)
 @canary(
     "A21",
     "sojourn._core.working_copy:WorkingCopy.add_unsettled",
-    tests="core/test_unsettled test_interrupted_histories",
+    tests="core/test_unsettled_commits test_interrupted_histories",
 )
 def an_interrupted_commit_is_taken_for_failed(add_unsettled):
     def faulty(self, attempt, log, *, created=None, verifier=b""):

@@ -19,7 +19,7 @@ def aiohttp_sends_no_cookie(replace_headers):
 
 @canary(
     "W4",
-    f"{FRAMEWORKS}.aiohttp.sockets:AiohttpSocket._close_native",
+    f"{FRAMEWORKS}.aiohttp.websocket:AiohttpSocket._close_native",
     tests="TestAiohttpSockets::test_a_socket_is_closed_when_its_session_ends",
     raises="AttributeError",  # of the frame that does not arrive
 )
@@ -64,7 +64,7 @@ def sanic_sends_no_cookie(add_headers):
 
 @canary(
     "W4",
-    f"{FRAMEWORKS}.sanic.sockets:SanicSocket._close_native",
+    f"{FRAMEWORKS}.sanic.websocket:SanicSocket._close_native",
     tests="TestSanicSockets::test_a_socket_is_closed_when_its_session_ends",
     raises="TimeoutError Timeout",
 )

@@ -7,7 +7,7 @@ LIFECYCLE = "sojourn.web.lifecycle"
 SOCKET = "sojourn.web.websocket:WebSocketConnection"
 CLOSER = "sojourn.web.websocket_close:WebSocketCloser"
 BROADCAST = "sojourn.live.broadcast:Broadcaster"
-CONTROL = "sojourn.live.control:LiveControl"
+CONTROL = "sojourn.live.connection_control:LiveControl"
 CONNECTIONS = "sojourn.live.connections:ConnectionRegistry"
 
 

@@ -44,7 +44,7 @@ def revocations_do_not_reach_the_memory(discard):
     return faulty
 
 
-@canary("N2", "sojourn.live.control:LiveControl._discard", tests=TESTS)
+@canary("N2", "sojourn.live.connection_control:LiveControl._discard", tests=TESTS)
 def a_revocation_does_not_reach_the_memory_of_its_own_process(discard):
     def faulty(self, session_id):
         pass

@@ -55,7 +55,7 @@ def redis_answers_with_the_time_of_this_machine(server_time):
     return faulty
 
 
-@canary("A24", f"{REDIS}.register_keys", tests="test_key_check test_formats")
+@canary("A24", f"{REDIS}.register_keys", tests="test_key_fingerprints test_formats")
 def redis_accepts_the_keys_of_every_application(register_keys):
     async def faulty(self, fingerprints):
         await register_keys(self, fingerprints)

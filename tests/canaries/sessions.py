@@ -195,7 +195,9 @@ def a_cutoff_is_an_instant_of_this_machine(revoke_all):
     return faulty
 
 
-@canary("A24", "sojourn._core.key_check:KeyCheck.run", tests="test_key_check")
+@canary(
+    "A24", "sojourn._core.key_fingerprints:KeyFingerprintCheck.run", tests="test_key_fingerprints"
+)
 def keys_are_not_checked(run):
     async def faulty(self, deadline=None):
         self.passed = True

@@ -12,7 +12,7 @@ CALLBACK = "sojourn.stores.callback:CallbackStore"
 #: Of format 1: what precedes the body of a record.
 _HEADER_BYTES = 122
 STATEMENTS = "sojourn.stores.sqlite.statements:Statements"
-EVENTS = "sojourn.stores.sqlite.events:EventLog"
+EVENTS = "sojourn.stores.sqlite.events_table:EventsTable"
 WATCHER = "sojourn.stores.sqlite.watcher:Watcher"
 DATABASE = "sojourn.stores.sqlite.database:DatabaseFile"
 

@@ -255,7 +255,9 @@ def errors_are_left_to_the_server(answer):
 
 
 @canary(
-    "A23", "sojourn.frameworks.starlette.stack:_find_handler", tests="unit/frameworks/test_errors"
+    "A23",
+    "sojourn.frameworks.starlette.middleware_stack:_find_handler",
+    tests="unit/frameworks/test_errors",
 )
 def handlers_of_the_application_are_not_called(find_handler):
     return lambda handlers, error: None

@@ -10,9 +10,9 @@ import msgspec
 from sojourn._core.clock import ServerClock
 from sojourn._core.codec import Encoder, encode
 from sojourn._core.concurrency import Deadline
-from sojourn._core.connections import ConnectionControl
+from sojourn._core.connection_control import ConnectionControl
 from sojourn._core.history import History
-from sojourn._core.key_check import KeyCheck
+from sojourn._core.key_fingerprints import KeyFingerprintCheck
 from sojourn._core.operations import Merge
 from sojourn._core.policy import Policy
 from sojourn._core.record_cache import RecordCache
@@ -61,7 +61,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         merges: the declared merge rule of each key.
         upgrade: brings data to the version of the state class; None without ``state_version``.
         server_clock: the clock, if it is that of the store's server; otherwise None.
-        key_check: detects applications with different secrets; None if the store cannot.
+        key_fingerprint_check: detects applications with other secrets; None if the store cannot.
         encoder: encodes the values of sessions.
         near_cache: caches recent records in memory; None without the option.
         history: adds entries for ended sessions; None without the option.
@@ -79,7 +79,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
     encoder: Encoder = encode
     upgrade: StateUpgrade | None = None
     server_clock: ServerClock | None = None
-    key_check: KeyCheck | None = None
+    key_fingerprint_check: KeyFingerprintCheck | None = None
     near_cache: RecordCache | None = None
     history: History | None = None
 
@@ -110,9 +110,9 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
             self.near_cache.discard(session_id)
 
     async def check_keys(self, deadline: Deadline) -> None:
-        """Check the keys at the first contact with the store; see ``KeyCheck.run``."""
-        if self.key_check is not None:
-            await self.key_check.run(deadline)
+        """Check the keys at the first contact with the store; see ``KeyFingerprintCheck.run``."""
+        if self.key_fingerprint_check is not None:
+            await self.key_fingerprint_check.run(deadline)
 
     async def begin(self) -> None:
         """Check the keys and measure the clock, within ``store_timeout``; call it before a list.

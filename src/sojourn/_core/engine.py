@@ -31,7 +31,7 @@ from sojourn._core.plan import Create, Plan, Remove, Save, Touch, Write, plan
 from sojourn._core.policy import Policy, expired
 from sojourn._core.revocation import Revoker
 from sojourn._core.typed_state import StateSpec
-from sojourn._core.unsettled import Attempt, UnsettledCommits
+from sojourn._core.unsettled_commits import Attempt, UnsettledCommits
 from sojourn._core.working_copy import Client, CookieChange, WorkingCopy
 from sojourn._core.writer import Amendment, PendingChanges, Writer
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id, mint_verifier
@@ -140,8 +140,8 @@ class Engine:
         self._swap = None
         if store is not None and not isinstance(self.store, SupportsGroupCommit):
             self._swap = store.swap
-        loader, key_check = self._loader, self.context.key_check
-        if key_check is None or key_check.passed:
+        loader, key_fingerprint_check = self._loader, self.context.key_fingerprint_check
+        if key_fingerprint_check is None or key_fingerprint_check.passed:
             self.load_immediately = loader.load_immediately
             self.load_from_memory = loader.load_from_memory
             self.load = loader.load
@@ -159,11 +159,11 @@ class Engine:
     async def _load_first(self, ticket: Ticket | None, client: Client | None = None) -> WorkingCopy:
         """Load a session and check the installation's keys; replaced once they have passed."""
         copy = await self._loader.load(ticket, client)
-        key_check = self.context.key_check
-        if ticket is None or key_check is None:
+        key_fingerprint_check = self.context.key_fingerprint_check
+        if ticket is None or key_fingerprint_check is None:
             return copy  # no contact with the store
-        await key_check.run()
-        if key_check.passed:
+        await key_fingerprint_check.run()
+        if key_fingerprint_check.passed:
             self._choose_functions()
         return copy
 

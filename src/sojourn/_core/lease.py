@@ -14,7 +14,7 @@ from sojourn._core.concurrency import Deadline, run, shielded, sleep
 from sojourn._core.engine import Engine
 from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import LEASE
-from sojourn._core.unsettled import Attempt
+from sojourn._core.unsettled_commits import Attempt
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError, StoreError
 from sojourn.record import Contents, Record

@@ -14,7 +14,7 @@ from sojourn._core.late_changes import LateChanges
 from sojourn._core.login import Login, Renewal, Rotation
 from sojourn._core.operations import OperationLog
 from sojourn._core.reserved_keys import GRANT
-from sojourn._core.unsettled import Attempt, Claim, Operations, UnsettledCommits
+from sojourn._core.unsettled_commits import Attempt, Claim, Operations, UnsettledCommits
 from sojourn._crypto.tickets import Ticket, hash_verifier, mint_id
 from sojourn.errors import (
     CommitOutcomeUnknown,

@@ -25,7 +25,7 @@ from sojourn._core.login import (
 from sojourn._core.operations import OperationLog
 from sojourn._core.policy import expired
 from sojourn._core.revocation import Revoker
-from sojourn._core.unsettled import Attempt
+from sojourn._core.unsettled_commits import Attempt
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import (
     LimitReached,

@@ -13,9 +13,9 @@ import click
 import msgspec
 
 from sojourn.cli.exit_codes import ExitCode, Failure
+from sojourn.cli.formatting import print_json
 from sojourn.cli.progress import Report, progress_bar
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import print_json
 from sojourn.cli.unused_record import unused_record
 from sojourn.record import Record, pack_body
 from sojourn.store import Store, SupportsBulk

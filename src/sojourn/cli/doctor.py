@@ -12,13 +12,13 @@ import msgspec
 
 from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import ExitCode
+from sojourn.cli.formatting import printable_message
 from sojourn.cli.target import (
     DEFAULT_REALM,
     Target,
     TargetCommand,
     message_without_secret,
 )
-from sojourn.cli.text import printable_message
 from sojourn.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
 
 def _refused(error: Exception) -> Finding | None:
     """Return the finding for an application that sojourn has refused; None for another error."""
-    from sojourn.cli.doctor_checks import connection, cookie, secret, sqlite
+    from sojourn.cli.doctor_checks import connection, options, secret, sqlite
 
     cause = error.__cause__ if isinstance(error, ConfigurationError) else error
     if isinstance(cause, StoreError):
@@ -183,7 +183,7 @@ def _refused(error: Exception) -> Finding | None:
         return None
     text = message_without_secret(cause)
     is_weak = "an attacker could forge sessions" in text
-    return (secret.WEAK if is_weak else cookie.REFUSED).finding(text)
+    return (secret.WEAK if is_weak else options.REFUSED).finding(text)
 
 
 def _report_of(target: Target, finding: Finding) -> Report:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from sojourn.cli.text import one_line
+from sojourn.cli.formatting import one_line
 from sojourn.errors import RevocationIncomplete, SojournError, StoreError
 
 

@@ -18,7 +18,7 @@ from sojourn.cli.exit_codes import (
     missing_package,
     unexpected_failure,
 )
-from sojourn.cli.streams import discard_output, prepare_streams
+from sojourn.cli.standard_streams import discard_output, prepare_streams
 from sojourn.cli.target import Target, shared_options
 from sojourn.errors import SojournError
 

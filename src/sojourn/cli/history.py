@@ -8,9 +8,9 @@ import click
 
 from sojourn.cli.arguments import User
 from sojourn.cli.exit_codes import ExitCode
+from sojourn.cli.formatting import format_instant, format_labels, iso, print_json, printable
 from sojourn.cli.session_output import format_user
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import format_instant, format_labels, iso, print_json, printable
 
 if TYPE_CHECKING:
     from sojourn.sessions import EndedSession

@@ -13,9 +13,9 @@ import click
 
 from sojourn.cli.arguments import Instant, Label, User
 from sojourn.cli.exit_codes import ExitCode
+from sojourn.cli.formatting import compact_json
 from sojourn.cli.session_output import print_sessions, session_document
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import compact_json
 
 if TYPE_CHECKING:
     from sojourn.sessions import SessionPage

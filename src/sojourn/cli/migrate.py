@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from sojourn.cli.arguments import FiniteRange, confirm
+from sojourn.cli.formatting import format_number, print_json
 from sojourn.cli.progress import progress_bar
 from sojourn.cli.target import DEFAULT_REALM, Target, TargetCommand, sqlite_path
-from sojourn.cli.text import format_number, print_json
 from sojourn.cli.unused_record import unused_record
 from sojourn.errors import ConfigurationError
 from sojourn.store import Closeable, Store, SupportsCount

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from sojourn.cli.formatting import format_number, print_json
 from sojourn.cli.progress import progress_bar
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import format_number, print_json
 
 
 @click.command(cls=TargetCommand, short_help="Remove expired records.")

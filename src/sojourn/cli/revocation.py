@@ -6,8 +6,8 @@ import click
 
 from sojourn.cli.arguments import ID_ARGUMENT, SessionID, User, confirm, with_revocation_options
 from sojourn.cli.exit_codes import ExitCode, Failure
+from sojourn.cli.formatting import print_json, printable
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import print_json, printable
 from sojourn.errors import StoreError
 
 

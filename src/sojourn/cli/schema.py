@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from sojourn.cli.formatting import print_json
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import print_json
 
 
 @click.command(cls=TargetCommand, shared=["is_json"], short_help="Print the SQL of the tables.")

@@ -11,8 +11,8 @@ import click
 
 from sojourn._crypto.secret_key import check_secrets, generate_secret
 from sojourn.cli.exit_codes import ExitCode, Failure
+from sojourn.cli.formatting import print_json
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import print_json
 
 _HOW_TO: Final = """\
 This is a new secret. Replace the secret without ending a session:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sojourn.cli.text import format_instant, format_labels, iso, printable
+from sojourn.cli.formatting import format_instant, format_labels, iso, printable
 
 if TYPE_CHECKING:
     from rich.table import Table

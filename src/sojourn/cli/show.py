@@ -8,9 +8,9 @@ import click
 
 from sojourn.cli.arguments import ID_ARGUMENT, SessionID
 from sojourn.cli.exit_codes import ExitCode, Failure
+from sojourn.cli.formatting import print_json, printable
 from sojourn.cli.session_output import print_fields, session_document, session_fields
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import print_json, printable
 from sojourn.record import UnreadableRecord
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import click
 
+from sojourn.cli.formatting import format_bytes, format_number, print_json
 from sojourn.cli.sample import Sample, extrapolate, take_sample
 from sojourn.cli.session_output import print_fields
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import format_bytes, format_number, print_json
 
 _DEFAULT_SAMPLE: Final = 10_000
 

@@ -10,10 +10,10 @@ import click
 
 from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import failure_of
+from sojourn.cli.formatting import format_instant, format_labels, format_number, iso, print_json
 from sojourn.cli.sample import Sample, extrapolate, take_sample
 from sojourn.cli.session_output import NARROW, format_user
 from sojourn.cli.target import Target, TargetCommand
-from sojourn.cli.text import format_instant, format_labels, format_number, iso, print_json
 from sojourn.errors import StoreError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from sojourn.errors import ConfigurationError
 from sojourn.events import Event
 from sojourn.store import NeedsPurge, SupportsBatchObservers
-from sojourn.telemetry.failures import FailureLog
+from sojourn.telemetry.failure_log import FailureLog
 from sojourn.telemetry.instrumented_store import InstrumentedStore
 from sojourn.telemetry.live_sessions import LiveSessionCounter
 from sojourn.telemetry.recorder import COUNTED, Recorder

@@ -23,7 +23,7 @@ from sojourn._core.observer import ImmediateLoad, Load, Swap
 from sojourn._core.working_copy import Client, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.record import Record
-from sojourn.telemetry.failures import FailureLog
+from sojourn.telemetry.failure_log import FailureLog
 from sojourn.telemetry.semantic_conventions import error_type, system_name, version
 
 if TYPE_CHECKING:

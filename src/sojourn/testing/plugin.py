@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from sojourn.sessions import Sessions
-from sojourn.testing.client import OpenSession, open_session
 from sojourn.testing.clock import FakeClock
+from sojourn.testing.opened_session import OpenSession, open_session
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import sojourn
 from sojourn.cli import main
 from sojourn.cli.group import SessionsGroup
-from sojourn.cli.streams import prepare_streams
+from sojourn.cli.standard_streams import prepare_streams
 from sojourn.cli.target import DEFAULT_STORE, Target, read_secret_file
 from sojourn.config import OPTIONS
 from sojourn.errors import ConfigurationError

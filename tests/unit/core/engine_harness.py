@@ -3,7 +3,7 @@
 import msgspec
 
 from sojourn._core.codec import decode
-from sojourn._core.connections import NoConnections
+from sojourn._core.connection_control import NoConnections
 from sojourn._core.context import CoreConfig, CoreContext
 from sojourn._core.engine import Engine
 from sojourn._core.operations import Merge

@@ -4,7 +4,7 @@ import pytest
 
 from sojourn._core.clock import ServerClock
 from sojourn._core.concurrency import sleep
-from sojourn._core.connections import NoConnections
+from sojourn._core.connection_control import NoConnections
 from sojourn.errors import RevocationIncomplete, StoreUnavailable
 from sojourn.events import Revoked, StoreFailed
 from sojourn.testing import FaultyStore

@@ -3,7 +3,7 @@
 import pytest
 
 from sojourn._core.codec import checked_encoder
-from sojourn._core.connections import NoConnections
+from sojourn._core.connection_control import NoConnections
 from sojourn._core.json_records import check_value
 from sojourn._core.working_copy import CookieChange
 from sojourn.errors import NotSerializable, ResponseStarted, StoreUnavailable

@@ -6,8 +6,8 @@ import pytest
 
 from sojourn import Sessions
 from sojourn.events import Revoked
+from sojourn.live.connection_control import LiveControl
 from sojourn.live.connections import LOGGED_IN, ConnectionRegistry
-from sojourn.live.control import LiveControl
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 A, B, C = (bytes([n]) * 16 for n in range(1, 4))

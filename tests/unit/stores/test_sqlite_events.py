@@ -21,8 +21,8 @@ from sojourn.store import (
     LoginSaved,
     SessionLimit,
 )
-from sojourn.stores.sqlite import SQLiteStore, events
-from sojourn.stores.sqlite.events import EventLog
+from sojourn.stores.sqlite import SQLiteStore, events_table
+from sojourn.stores.sqlite.events_table import EventsTable
 from sojourn.testing.records import login, make_record, next_version, now, save_login
 
 # Deletes a session and is killed before it can publish why.
@@ -270,7 +270,7 @@ def test_a_reset_of_the_numbers_is_noticed_as_a_gap(path, store, other, number):
 
 def test_old_events_are_deleted(path, store, monkeypatch):
     """B-54: the table stays small under constant revocations, and purge empties it."""
-    monkeypatch.setattr(events, "RETENTION", 0)
+    monkeypatch.setattr(events_table, "RETENTION", 0)
     for _ in range(20):
         run(store.publish("revoked", *[b"1" * 16] * 10))
         time.sleep(0.002)
@@ -308,7 +308,7 @@ def test_foreign_events_are_ignored(path, store, other, value):
 
 def test_more_events_than_one_read_takes_arrive(store, other, monkeypatch):
     """S17: in order."""
-    monkeypatch.setattr("sojourn.stores.sqlite.events.FETCH_LIMIT", 7)
+    monkeypatch.setattr("sojourn.stores.sqlite.events_table.FETCH_LIMIT", 7)
     monkeypatch.setattr("sojourn.stores.sqlite.watcher.FETCH_LIMIT", 7)
     received = Received(other)
     ids = [number.to_bytes(16) for number in range(21)]
@@ -448,7 +448,7 @@ def test_constant_changes_keep_no_watched_session_waiting(store, other, monkeypa
 def test_events_are_read_again_after_a_moment_of_a_locked_table(store, other, monkeypatch):
     """S12, S17: what could not be read is not forgotten."""
     received = Received(other)
-    fetch, failures = EventLog.fetch, []
+    fetch, failures = EventsTable.fetch, []
 
     def locked_once(self, connection, after):
         if not failures:
@@ -458,7 +458,7 @@ def test_events_are_read_again_after_a_moment_of_a_locked_table(store, other, mo
             raise error
         return fetch(self, connection, after)
 
-    monkeypatch.setattr(EventLog, "fetch", locked_once)
+    monkeypatch.setattr(EventsTable, "fetch", locked_once)
     run(store.publish("revoked", b"1" * 16))
     found = {received.next(), received.next()}
     assert found == {None, message("revoked", b"1" * 16)}
@@ -488,7 +488,7 @@ def test_an_error_of_the_disk_is_retried_and_reported_as_a_gap(store, other, mon
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(EventLog, "fetch", broken)
+        patch.setattr(EventsTable, "fetch", broken)
         run(store.publish("revoked", b"1" * 16))
         deadline = time.monotonic() + 20
         while "cannot be read" not in caplog.text and time.monotonic() < deadline:

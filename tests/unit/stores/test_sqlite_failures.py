@@ -197,7 +197,7 @@ def test_a_deletion_needs_no_space_for_its_event(path, stored, monkeypatch):
         raise full
 
     with contextlib.closing(SQLiteStore(path)) as store:
-        monkeypatch.setattr("sojourn.stores.sqlite.events.EventLog._add", no_space)
+        monkeypatch.setattr("sojourn.stores.sqlite.events_table.EventsTable._add", no_space)
         assert run(store.delete(stored[0].id)) is True
         assert run(store.delete_many([stored[1].id, stored[0].id])) == [True, False]
         run(store.invalidate_all(5))

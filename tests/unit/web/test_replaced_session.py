@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 import sojourn
 from sojourn.errors import SessionError
-from sojourn.frameworks.starlette.stack import load as load_session
+from sojourn.frameworks.starlette.middleware_stack import load as load_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore
 

@@ -12,8 +12,8 @@ import msgspec
 from sojourn.cli.doctor_checks import (
     clock,
     connection,
-    cookie,
     deep_check,
+    options,
     records,
     secret,
     sqlite,
@@ -192,15 +192,15 @@ def examine(context: CheckContext) -> Report:
     work = _Examination(context)
     work.run("secret", secret.check_secret)
     if context.config is not None:
-        work.run("cookie", cookie.check_cookie)
-        work.run("timeouts", cookie.check_timeouts)
+        work.run("cookie", options.check_cookie)
+        work.run("timeouts", options.check_timeouts)
     if context.config is not None or context.public_url is not None:
-        work.run("proxy", cookie.check_public_url)
+        work.run("proxy", options.check_public_url)
     if isinstance(context.store, MigratingStore):
         _examine_parts(work, context.store)
     _examine_store(work)
     work.run("secrets of the realm", secret.check_fingerprints, needs_store=True)
-    work.run("kind of store", cookie.check_store_kind)
+    work.run("kind of store", options.check_store_kind)
     for name, check in _STORE_INDEPENDENT:
         work.run(name, check, needs_store=True)
     return work.report()
@@ -262,7 +262,7 @@ def _store_checks(store: object) -> StoreChecks | None:
 
 def problems() -> tuple[Problem, ...]:
     """Return all problems by their codes; needs the client libraries of all stores."""
-    modules: list[Any] = [secret, cookie, connection, sqlite, clock, records, deep_check]
+    modules: list[Any] = [secret, options, connection, sqlite, clock, records, deep_check]
     modules += map(import_module, _STORE_CHECKS.values())
     found = [problem for module in modules for problem in module.PROBLEMS]
     return tuple(sorted([*found, FAILED], key=lambda problem: problem.code))

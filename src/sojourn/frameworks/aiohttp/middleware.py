@@ -19,7 +19,7 @@ from sojourn.frameworks.aiohttp.exchange import (
     to_response,
 )
 from sojourn.frameworks.aiohttp.session import AiohttpNullSession, AiohttpSession
-from sojourn.frameworks.aiohttp.sockets import AiohttpSocket, hide_tickets
+from sojourn.frameworks.aiohttp.websocket import AiohttpSocket, hide_tickets
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.framework_exchange import answerable, ask_on_error, default_response

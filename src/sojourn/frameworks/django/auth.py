@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import HttpRequest
 
-from sojourn.frameworks.django.credentials import (
+from sojourn.frameworks.django.current_session import (
     current_session,
     get_current_session,
     in_request,

@@ -8,7 +8,7 @@ from weakref import ref
 from channels.auth import AuthMiddleware  # type: ignore[import-untyped] # it has no types
 from channels.sessions import CookieMiddleware  # type: ignore[import-untyped] # it has no types
 
-from sojourn.frameworks.django.credentials import current_session, in_request
+from sojourn.frameworks.django.current_session import current_session, in_request
 from sojourn.frameworks.django.middleware import prepare
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.sessions import Sessions

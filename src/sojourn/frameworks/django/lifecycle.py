@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 
 from sojourn._core.concurrency import run
 from sojourn.errors import SojournError
-from sojourn.frameworks.django.credentials import current_session
+from sojourn.frameworks.django.current_session import current_session
 from sojourn.frameworks.django.response import (
     answer_unavailable,
     error_page,

@@ -15,7 +15,7 @@ from django.utils.functional import SimpleLazyObject
 from sojourn._core.concurrency import run, shielded
 from sojourn.errors import ConfigurationError, SessionError, SojournError, StoreError
 from sojourn.frameworks.django import typed_bases
-from sojourn.frameworks.django.credentials import current_session, in_request
+from sojourn.frameworks.django.current_session import current_session, in_request
 from sojourn.frameworks.django.errors import answer_by_django, find_response, wait_in_thread
 from sojourn.frameworks.django.expiry import RecordLimits
 from sojourn.frameworks.django.lifecycle import LIFECYCLE, RequestLifecycle

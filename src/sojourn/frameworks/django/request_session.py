@@ -12,7 +12,7 @@ from sojourn._core.engine import Engine
 from sojourn._core.reserved_keys import CREATED
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket
-from sojourn.frameworks.django.credentials import get_current_session
+from sojourn.frameworks.django.current_session import get_current_session
 from sojourn.frameworks.django.expiry import EXPIRY
 from sojourn.frameworks.django.session_store import SessionStore
 from sojourn.frameworks.django.settings import get_sessions

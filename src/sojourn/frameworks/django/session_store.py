@@ -7,7 +7,7 @@ into the cookie. It is not stored, and it grants access: log and show ``session.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Mapping
 from functools import lru_cache
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,10 +15,11 @@ from weakref import ref
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, load_backend
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.core.exceptions import SynchronousOnlyOperation
+from django.utils.crypto import constant_time_compare
 from django.utils.module_loading import import_string
 
 from sojourn._core.concurrency import run, running_loop
@@ -29,10 +30,9 @@ from sojourn._core.reserved_keys import CREATED
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, CookieChange, WorkingCopy
 from sojourn._crypto.tickets import Ticket, hash_verifier
 from sojourn.errors import SessionGone
-from sojourn.frameworks.django.credentials import (
+from sojourn.frameworks.django.current_session import (
     current_session,
     get_current_session,
-    is_from_fallback_secret,
     serves_visitors,
 )
 from sojourn.frameworks.django.settings import get_sessions
@@ -284,7 +284,7 @@ class SessionStore(Session[Any], SessionBase):
             previous != value
             and self.user is not None
             and not isinstance(self._copy.renewal, Login)
-            and not is_from_fallback_secret(self, previous)
+            and not _is_from_fallback_secret(self, previous)
         )
 
     def __delitem__(self, key: str) -> None:
@@ -574,3 +574,17 @@ def _wait(coroutine: Coroutine[Any, Any, T], instead: str) -> T:
             "'sojourn.frameworks.django.SessionMiddleware', which loads it before the view"
         )
     return run(coroutine)
+
+
+def _is_from_fallback_secret(session: Mapping[str, Any], previous_hash: str) -> bool:
+    """Return whether a session's hash was made with one of SECRET_KEY_FALLBACKS.
+
+    Django replaces such a hash at the next request, though the user's password is the same.
+
+    Args:
+        session: of the user who is logged in.
+        previous_hash: the session's hash of the password.
+    """
+    user = load_backend(session[BACKEND_SESSION_KEY]).get_user(session[SESSION_KEY])
+    fallback_hashes: Iterable[str] = getattr(user, "get_session_auth_fallback_hash", tuple)()
+    return any(constant_time_compare(previous_hash, each) for each in fallback_hashes)

@@ -14,7 +14,7 @@ from sojourn.frameworks.fastapi.dependencies import (
     get_session,
     route,
 )
-from sojourn.frameworks.starlette import drop_in, stack
+from sojourn.frameworks.starlette import drop_in_middleware, middleware_stack
 from sojourn.sessions import Sessions
 
 __all__ = [
@@ -26,17 +26,17 @@ __all__ = [
     "get_session",
 ]
 
-drop_in.first_connection.append(openapi.describe_drop_in)
+drop_in_middleware.first_connection.append(openapi.describe_drop_in)
 
 
 def install(app: FastAPI, sessions: Sessions[Any]) -> None:
     """Add the middleware to an application, also while it is being served."""
-    stack.wrap(app, sessions)
+    middleware_stack.wrap(app, sessions)
     sessions.route_decorator = route
     openapi.describe(app, sessions)
 
 
 def uninstall(app: FastAPI, sessions: Sessions[Any]) -> None:
     """Remove the middleware."""
-    stack.unwrap(app, sessions)
+    middleware_stack.unwrap(app, sessions)
     openapi.restore(app)

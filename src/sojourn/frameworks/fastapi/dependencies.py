@@ -15,7 +15,7 @@ from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
-from sojourn.frameworks.starlette import stack
+from sojourn.frameworks.starlette import middleware_stack
 from sojourn.session import Session
 from sojourn.web.installation import OnStoreFailure
 
@@ -45,7 +45,7 @@ class SessionDependency(SecurityBase):
             ConfigurationError: the request did not pass a session middleware.
             StoreUnavailable: the store failed.
         """
-        return await stack.load(connection, self._policy)
+        return await middleware_stack.load(connection, self._policy)
 
 
 get_session: Final = SessionDependency()

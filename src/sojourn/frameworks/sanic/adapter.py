@@ -20,7 +20,7 @@ from sojourn.frameworks.sanic.exchange import (
     find,
     to_response,
 )
-from sojourn.frameworks.sanic.sockets import SanicSocket
+from sojourn.frameworks.sanic.websocket import SanicSocket
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions

@@ -6,9 +6,9 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from sojourn.frameworks.starlette import stack
+from sojourn.frameworks.starlette import middleware_stack
 from sojourn.frameworks.starlette.dict_session import DictSession
-from sojourn.frameworks.starlette.drop_in import SessionMiddleware
+from sojourn.frameworks.starlette.drop_in_middleware import SessionMiddleware
 from sojourn.sessions import Sessions
 
 __all__ = ["DictSession", "SessionMiddleware"]
@@ -16,10 +16,10 @@ __all__ = ["DictSession", "SessionMiddleware"]
 
 def install(app: Starlette, sessions: Sessions[Any]) -> None:
     """Add the middleware to an application, also while it is being served."""
-    stack.wrap(app, sessions)
-    sessions.route_decorator = stack.route
+    middleware_stack.wrap(app, sessions)
+    sessions.route_decorator = middleware_stack.route
 
 
 def uninstall(app: Starlette, sessions: Sessions[Any]) -> None:
     """Remove the middleware. The installation is inactive already."""
-    stack.unwrap(app, sessions)
+    middleware_stack.unwrap(app, sessions)

@@ -24,7 +24,7 @@ from sojourn.frameworks.text_options import options_from_settings
 from sojourn.frameworks.tornado.exchange import TornadoExchange
 from sojourn.frameworks.tornado.output_transform import TicketProtection
 from sojourn.frameworks.tornado.preparation import finish_preparation
-from sojourn.frameworks.tornado.sockets import SocketMixin
+from sojourn.frameworks.tornado.websocket import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
 from sojourn.sessions import Sessions

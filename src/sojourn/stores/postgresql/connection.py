@@ -17,7 +17,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
-from sojourn.stores.postgresql.protocol import (
+from sojourn.stores.postgresql.pipeline import (
     Outcome,
     Preparation,
     PreparedStatements,

@@ -20,7 +20,7 @@ from sojourn.stores.postgresql.errors import (
     ServerError,
     as_store_error,
 )
-from sojourn.stores.postgresql.protocol import Preparation
+from sojourn.stores.postgresql.pipeline import Preparation
 from sojourn.stores.postgresql.requests import (
     NOT_SAVED,
     Load,

@@ -13,7 +13,7 @@ from sojourn.stores.postgresql.encoding import (
     pack_byteas,
     unpack_bigint,
 )
-from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.pipeline import Query, Transaction
 from sojourn.stores.postgresql.requests import Command
 from sojourn.stores.postgresql.statements import Statements
 

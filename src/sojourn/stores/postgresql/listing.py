@@ -15,7 +15,7 @@ from sojourn.stores.postgresql.encoding import (
     pack_real,
     unpack_bigint,
 )
-from sojourn.stores.postgresql.protocol import Query
+from sojourn.stores.postgresql.pipeline import Query
 from sojourn.stores.postgresql.requests import Command, Request
 from sojourn.stores.postgresql.statements import Statement, Statements
 

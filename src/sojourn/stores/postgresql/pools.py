@@ -27,7 +27,7 @@ from sojourn.stores.postgresql.connection import (
     run_in_loop,
 )
 from sojourn.stores.postgresql.errors import ConnectionLost, ServerError
-from sojourn.stores.postgresql.protocol import (
+from sojourn.stores.postgresql.pipeline import (
     Outcome,
     Preparation,
     PreparedStatements,

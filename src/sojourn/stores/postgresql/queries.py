@@ -10,7 +10,7 @@ from psycopg import pq
 from psycopg.adapt import Transformer
 
 from sojourn.stores.postgresql.encoding import BIGINT, pack_bigint
-from sojourn.stores.postgresql.protocol import Query
+from sojourn.stores.postgresql.pipeline import Query
 from sojourn.stores.postgresql.statements import Statement
 
 #: A parameter such as ``%(name)s``, or an escaped percent sign.

@@ -21,7 +21,7 @@ from sojourn.stores.postgresql.encoding import (
     pack_byteas,
     pack_ids,
 )
-from sojourn.stores.postgresql.protocol import Query, Transaction
+from sojourn.stores.postgresql.pipeline import Query, Transaction
 from sojourn.stores.postgresql.statements import ANY_VERSION, Statement, Statements
 
 #: Bytes of the bodies that one statement of a batch sends, unless one record is larger. The time

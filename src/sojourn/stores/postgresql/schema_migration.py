@@ -15,7 +15,7 @@ from sojourn.stores.postgresql.errors import (
     UNDEFINED_TABLE,
     ServerError,
 )
-from sojourn.stores.postgresql.protocol import Query
+from sojourn.stores.postgresql.pipeline import Query
 from sojourn.stores.postgresql.schema import (
     MIGRATED_MEANWHILE,
     SCHEMA_LOCK,

@@ -35,6 +35,14 @@ from sojourn.store import (
 )
 from sojourn.stores.batching import Batchers
 from sojourn.stores.postgresql.connection import Server
+from sojourn.stores.postgresql.connection_sources import (
+    Open,
+    Source,
+    connect,
+    from_pool,
+    own_connections,
+    parse_server,
+)
 from sojourn.stores.postgresql.encoding import (
     TEXT,
     advisory_key,
@@ -49,7 +57,7 @@ from sojourn.stores.postgresql.encoding import (
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.history import HistoryTable
 from sojourn.stores.postgresql.listing import Lister
-from sojourn.stores.postgresql.protocol import Preparation, Query, Transaction
+from sojourn.stores.postgresql.pipeline import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
 from sojourn.stores.postgresql.queries import named_query, rows_of
@@ -64,14 +72,6 @@ from sojourn.stores.postgresql.requests import (
 )
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.schema_migration import Migrator
-from sojourn.stores.postgresql.sources import (
-    Open,
-    Source,
-    connect,
-    from_pool,
-    own_connections,
-    parse_server,
-)
 from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
 
 

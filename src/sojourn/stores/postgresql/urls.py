@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from psycopg import pq
 
 from sojourn.errors import ConfigurationError
-from sojourn.stores.postgresql.sources import check_escaped, parse_server
+from sojourn.stores.postgresql.connection_sources import check_escaped, parse_server
 from sojourn.stores.postgresql.store import DEFAULT_PREPARE_THRESHOLD, Durability, PostgresStore
 from sojourn.stores.urls import StoreURL
 

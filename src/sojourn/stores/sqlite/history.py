@@ -1,4 +1,4 @@
-"""HistoryLog: the SQL of the history of ended sessions of one realm."""
+"""HistoryTable: the SQL of the history of ended sessions of one realm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sojourn.stores.sqlite.savepoint import Savepoint
 from sojourn.stores.sqlite.schema import Schema
 
 
-class HistoryLog:
+class HistoryTable:
     """The statements on the history table of one realm.
 
     Args:

@@ -59,7 +59,7 @@ class Schema:
 
     A file has one schema version. For each realm that was opened in it there is a table of
     sessions, a table of fingerprints of the application's keys, a table of events, which are the
-    broadcast messages of the last minute (``events.py``), a table of ended sessions
+    broadcast messages of the last minute (``events_table.py``), a table of ended sessions
     (``history.py``), and a table of cutoffs (stored under the name ``marks``): the instant before
     which logins under a name are invalid and, under the empty name, the instant before which all
     sessions are.

@@ -28,8 +28,8 @@ from sojourn.store import (
     SaveResult,
     SessionLimit,
 )
-from sojourn.stores.sqlite.events import EventLog, encode_message
-from sojourn.stores.sqlite.history import HistoryLog
+from sojourn.stores.sqlite.events_table import EventsTable, encode_message
+from sojourn.stores.sqlite.history import HistoryTable
 from sojourn.stores.sqlite.savepoint import Savepoint
 from sojourn.stores.sqlite.schema import INDEX_COLUMNS, Schema
 
@@ -61,7 +61,7 @@ class Statements:
     leaves nothing behind in the transaction it shares with others (law S13). The column ``seen_at``
     is authoritative, the copy in the record may be older; ``purge`` uses ``expires_at``. Two
     instants are read from the bytes of the record, at their fixed offsets. A write that ends
-    sessions adds events in the same step (``events.py``).
+    sessions adds events in the same step (``events_table.py``).
 
     Args:
         realm: the installation's namespace; each realm has its own tables (law S14).
@@ -74,8 +74,8 @@ class Statements:
 
     def __init__(self, realm: str, *, add_events: bool = True) -> None:
         self.schema: Final = Schema(realm)
-        self.events: Final = EventLog(self.schema)
-        self.history: Final = HistoryLog(self.schema)
+        self.events: Final = EventsTable(self.schema)
+        self.history: Final = HistoryTable(self.schema)
         self._add_events = add_events
 
         def sql(template: str) -> str:

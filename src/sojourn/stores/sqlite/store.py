@@ -34,7 +34,7 @@ from sojourn.store import (
 from sojourn.stores.history import decode_entries, make_cursor, parse_cursor
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_full
-from sojourn.stores.sqlite.events import encode_message
+from sojourn.stores.sqlite.events_table import encode_message
 from sojourn.stores.sqlite.fork import fork_hooks
 from sojourn.stores.sqlite.group_commit import GroupCommitter, PendingWrite
 from sojourn.stores.sqlite.readers import ReaderPool

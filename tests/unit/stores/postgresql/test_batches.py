@@ -10,7 +10,7 @@ import pytest
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, SessionLimit
-from sojourn.stores.postgresql import connection, protocol, requests
+from sojourn.stores.postgresql import connection, pipeline, requests
 from sojourn.stores.postgresql.encoding import advisory_key, digest
 from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.postgresql.schema import Schema
@@ -492,8 +492,8 @@ class TestPreparedStatements:
     def test_a_statement_is_prepared_again_for_a_table_that_grew(self, open_url, monkeypatch):
         """A plan for an empty table would scan the table until its statistics are updated."""
         prepared = self.watch(monkeypatch)
-        monkeypatch.setattr(protocol, "_FIRST_REPLAN", 0.0)
-        monkeypatch.setattr(protocol, "_MAX_REPLAN", 0.0)
+        monkeypatch.setattr(pipeline, "_FIRST_REPLAN", 0.0)
+        monkeypatch.setattr(pipeline, "_MAX_REPLAN", 0.0)
         store = open_url("?prepare_threshold=0")
         for _ in range(3):
             assert run(store.load(bytes(16))) is None
@@ -520,14 +520,14 @@ class TestPreparedStatements:
     def watch(monkeypatch):
         """Return the list of names that will be prepared."""
         names = []
-        prepare = protocol.PreparedStatements._prepare
+        prepare = pipeline.PreparedStatements._prepare
 
         def watching(self, pgconn, statement, prepared):
             result = prepare(self, pgconn, statement, prepared)
             names.append(prepared.name)
             return result
 
-        monkeypatch.setattr(protocol.PreparedStatements, "_prepare", watching)
+        monkeypatch.setattr(pipeline.PreparedStatements, "_prepare", watching)
         return names
 
 

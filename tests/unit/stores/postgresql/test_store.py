@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from sojourn._core.concurrency import complete, run, running_loop
 from sojourn.stores.postgresql import PostgresStore, connection, pools
-from sojourn.stores.postgresql.protocol import exchange
+from sojourn.stores.postgresql.pipeline import exchange
 from sojourn.stores.urls import open_store
 from sojourn.testing import decorators
 from sojourn.testing.records import now

@@ -6,7 +6,7 @@ from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.stores.postgresql import PostgresStore
 from sojourn.stores.postgresql.connection import Server
-from sojourn.stores.postgresql.sources import parse_server
+from sojourn.stores.postgresql.connection_sources import parse_server
 from sojourn.stores.urls import open_store
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sojourn.cli.arguments import Instant, Label, SessionID, User
 from sojourn.cli.exit_codes import ExitCode, failure_of
-from sojourn.cli.text import format_bytes, format_labels, format_number, one_line, printable
+from sojourn.cli.formatting import format_bytes, format_labels, format_number, one_line, printable
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreUnavailable
 
 

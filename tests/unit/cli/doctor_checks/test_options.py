@@ -12,7 +12,7 @@ from flask import Flask
 
 import sojourn
 from sojourn import Sessions
-from sojourn.cli.doctor_checks import cookie
+from sojourn.cli.doctor_checks import options
 from tests.support.examination import SECRET, assert_healthy, codes, examined, found
 from tests.support.fake_server import answering
 
@@ -189,7 +189,7 @@ def test_an_address_that_answers_in_another_protocol():
 
 
 def test_an_address_that_answers_byte_by_byte(monkeypatch):
-    monkeypatch.setattr(cookie, "_URL_TIMEOUT", 0.3)
+    monkeypatch.setattr(options, "_URL_TIMEOUT", 0.3)
     with answering(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 50, pause=0.1) as port:
         report = examined_application(public_url=f"http://127.0.0.1:{port}/")
     found(report, "proxy-unreachable", "no answer within 0.3 s")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from sojourn._core.operations import Increment, OperationLog
-from sojourn._core.unsettled import Attempt, Claim, Operations, UnsettledCommits
+from sojourn._core.unsettled_commits import Attempt, Claim, Operations, UnsettledCommits
 from sojourn.errors import CommitOutcomeUnknown, StoreUnavailable
 from sojourn.events import Authenticated, Written
 from sojourn.record import Record, pack_body

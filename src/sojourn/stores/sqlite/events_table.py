@@ -1,4 +1,4 @@
-"""EventLog: the SQL of the events table, which carries the broadcast messages of one realm."""
+"""EventsTable: the SQL of the table that carries the broadcast messages of one realm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode
 
 
-class EventLog:
+class EventsTable:
     """The statements on the events table of one realm.
 
     A transaction that revokes sessions adds their events, so both become visible together and a

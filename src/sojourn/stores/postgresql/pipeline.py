@@ -1,4 +1,4 @@
-"""Protocol: executes transactions through libpq in pipeline mode; no waiting, as generators.
+"""Executes transactions through libpq in pipeline mode. Generators yield what they wait for.
 
 With ``psycopg.pq`` each of 32 loads takes 2 us of CPU, with psycopg's cursors 7: parameters and
 results are arrays in binary format, which need no adapters.

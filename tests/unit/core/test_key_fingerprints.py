@@ -225,7 +225,7 @@ def test_a_fingerprint_is_not_part_of_any_other_key():
 async def test_a_visitor_without_a_ticket_is_no_contact_with_the_store():
     sessions = Sessions(store=MemoryStore(), secret=ONE)
     assert (await sessions.engine.load(None)).record is None
-    assert not sessions.engine.context.key_check.passed
+    assert not sessions.engine.context.key_fingerprint_check.passed
 
 
 class SlowStore(MemoryStore):

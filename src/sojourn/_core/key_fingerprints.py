@@ -1,4 +1,4 @@
-"""KeyCheck: refuses a store whose realm another application uses, with other secrets."""
+"""KeyFingerprintCheck: refuses a realm that an application with other secrets uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sojourn.errors import ConfigurationError, StoreError
 from sojourn.store import SupportsKeyFingerprints
 
 
-class KeyCheck:
+class KeyFingerprintCheck:
     """Registers the fingerprints of an installation's keys in its store, at the first contact.
 
     An application whose secrets are replaced one after the other always has a known one, also while

@@ -18,7 +18,7 @@ from sojourn.stores.postgresql.connection import (
     Server,
     Transport,
 )
-from sojourn.stores.postgresql.protocol import Preparation
+from sojourn.stores.postgresql.pipeline import Preparation
 
 #: Opens a transport.
 Open = Callable[[Preparation], Transport]

@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 
 from sojourn.errors import ConfigurationError, SojournError, StoreError
-from sojourn.frameworks.starlette.outermost import LayeredMiddleware, SingleMiddleware
+from sojourn.frameworks.starlette.outermost_middleware import LayeredMiddleware, SingleMiddleware
 from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi import ErrorMiddleware, SessionMiddleware, error_page
