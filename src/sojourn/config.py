@@ -1048,8 +1048,10 @@ def _policy(given: Mapping[str, Any]) -> Policy:
         ),
     )
     if preset is not None and maximum is not None:
-        _within(maximum, authenticated, ("timeout", "absolute_timeout"), preset)
-        _within(maximum, remembered, ("remember_timeout", "remember_absolute_timeout"), preset)
+        _check_within_preset(maximum, authenticated, ("timeout", "absolute_timeout"), preset)
+        _check_within_preset(
+            maximum, remembered, ("remember_timeout", "remember_absolute_timeout"), preset
+        )
     shortest = min(authenticated.idle_timeout, anonymous.idle_timeout)
     return Policy(
         authenticated,
@@ -1096,7 +1098,9 @@ def _limits(
     )
 
 
-def _within(maximum: Limits, found: Limits, names: tuple[str, str], preset: str) -> None:
+def _check_within_preset(
+    maximum: Limits, found: Limits, names: tuple[str, str], preset: str
+) -> None:
     """Reject limits beyond those of a preset; ``names`` are the idle and the absolute option."""
     if found.idle_timeout > maximum.idle_timeout:
         raise ConfigurationError(

@@ -503,7 +503,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
             remember,
             mint_verifier(),
         )
-        copy.note_instant()
+        copy.record_instant()
 
     def renew_login(self) -> None:
         """Log the present user in again, with a new ticket and restarted limits.
@@ -670,7 +670,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         key = _grant_key(purpose)
         copy = self._copy
         copy.edit().set(key, until)
-        copy.note_instant()
+        copy.record_instant()
         if isinstance(copy.renewal, Login):
             copy.renewal.grants.add(key)
 

@@ -195,7 +195,7 @@ def blacksheep_commits_outside_of_the_handlers(commit):
 
 @canary(
     "A5",
-    f"{FRAMEWORKS}.blacksheep.installation:_share",
+    f"{FRAMEWORKS}.blacksheep.installation:_serve_mounted",
     tests="test_blacksheep_mounts",
 )
 def mounted_applications_of_blacksheep_have_no_session(share):
@@ -204,10 +204,10 @@ def mounted_applications_of_blacksheep_have_no_session(share):
 
 @canary(
     "A23",
-    f"{FRAMEWORKS}.bottle:_ask_application",
+    f"{FRAMEWORKS}.bottle:_call_on_error",
     tests="test_bottle.py::TestBottleAlone::test_the_application_answers_a_failing_store",
 )
-def errors_do_not_reach_the_application_of_bottle(ask_application):
+def errors_do_not_reach_the_application_of_bottle(call_on_error):
     return lambda sessions, environ, error: None
 
 
@@ -339,7 +339,7 @@ def a_deleted_user_of_django_keeps_the_sessions(concerns_user):
 
 @canary(
     "A24",
-    "sojourn._core.working_copy:WorkingCopy._note_late_change",
+    "sojourn._core.working_copy:WorkingCopy._record_late_change",
     tests="test_late_changes",
 )
 def late_changes_are_lost_in_silence(note_late_change):

@@ -202,7 +202,7 @@ def a_message_is_dropped_with_its_receive(receive_message):
 
 @canary(
     "A21, W4",
-    f"{WEBSOCKET}:WebSocketConnection._end_for",
+    f"{WEBSOCKET}:WebSocketConnection._close_for_error",
     tests="unit/web/test_websocket_refusals",
     raises="SessionGone",
 )
@@ -213,7 +213,7 @@ def the_end_of_a_session_is_an_error_of_its_socket(end_for):
     return faulty
 
 
-@canary("A13", f"{WSGI}:WSGIExchange._is_whole", tests="unit/web/test_wsgi.py")
+@canary("A13", f"{WSGI}:WSGIExchange._is_complete_body", tests="unit/web/test_wsgi.py")
 def every_body_counts_as_whole(is_whole):
     def faulty(self, chunk):
         return True

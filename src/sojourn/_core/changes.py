@@ -440,7 +440,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
                 else:
                     data.pop(key, None)
         if upgrade is not None:
-            upgrade.stamp(data)
+            upgrade.write_version(data)
         if self.cleared:
             self.cleared = False
         self._pending_data = data

@@ -82,7 +82,7 @@ class ServerClock:
         self._monotonic = monotonic
         self._measured_at = self._next_at = monotonic()
         self._offset = round(wall() * 1_000_000) * 1_000 - self._measured_at
-        self._expect(self._difference(self._measured_at))
+        self._set_limits(self._difference(self._measured_at))
         self._accurate = False
         self.synchronized: bool = False
 
@@ -121,7 +121,7 @@ class ServerClock:
         """Return the seconds between the origins of the monotonic clock and the wall clock."""
         return self._wall() - now * 1e-9
 
-    def _expect(self, difference: float) -> None:
+    def _set_limits(self, difference: float) -> None:
         """Set the limits of the difference until the next measurement."""
         self._lowest = difference - _MAX_DIVERGENCE
         self._highest = difference + _MAX_DIVERGENCE
@@ -164,6 +164,6 @@ class ServerClock:
         else:
             offset = min(max(offset, earliest), latest)
         self._offset, self._measured_at, self.synchronized = offset, received, True
-        self._expect(difference)
+        self._set_limits(difference)
         self._next_at = received + (_INTERVAL if accurate else _RETRY_INTERVAL)
         return server_time

@@ -126,7 +126,7 @@ class OperationLog(msgspec.Struct, eq=False, gc=False):
             else:
                 result.pop(key, None)
         if upgrade is not None:
-            upgrade.stamp(result)
+            upgrade.write_version(result)
         return result
 
 
@@ -323,14 +323,14 @@ def _identity(value: Any) -> bytes:
     The encoding of a value, because dicts and lists have no hash. ``hash`` of integers is not
     random either: a client could choose integers whose hashes collide.
     """
-    return encode("", _sorted(value) if type(value) in MUTABLE else value)
+    return encode("", _canonical(value) if type(value) in MUTABLE else value)
 
 
-def _sorted(value: Any) -> Any:
+def _canonical(value: Any) -> Any:
     if type(value) is dict:
         return {0: sorted([_identity(key), _identity(item)] for key, item in value.items())}
     if type(value) is list:
-        return [_sorted(item) for item in value]
+        return [_canonical(item) for item in value]
     return value
 
 

@@ -52,10 +52,10 @@ class StateUpgrade(msgspec.Struct, frozen=True, eq=False):
         result = {key: value for key, value in data.items() if key.startswith(PREFIX)}
         for key, value in upgraded.items():
             result[key] = encode(key, value)
-        self.stamp(result)
+        self.write_version(result)
         return result
 
-    def stamp(self, data: dict[str, bytes]) -> None:
+    def write_version(self, data: dict[str, bytes]) -> None:
         """Write the version into data that is about to be stored; empty data stays empty."""
         if data and _version_of(data) < self.version:
             data[STATE_VERSION] = encode("", self.version)

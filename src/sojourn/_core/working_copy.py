@@ -238,10 +238,10 @@ class WorkingCopy(msgspec.Struct, eq=False):
             if self.record is None:
                 raise ResponseStarted
             if self.client is None:
-                self._note_late_change()
+                self._record_late_change()
         return changes
 
-    def _note_late_change(self) -> None:
+    def _record_late_change(self) -> None:
         """Record a change after the end of the request, which the framework does not commit."""
         if self.late_changes is None:
             self.late_changes = LateChanges(self)
@@ -254,7 +254,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             self.destroyed_record = self.unsettled.created()
         self.reset()
         if self.client is None and self.destroyed_record is not None:
-            self._note_late_change()  # also if the request failed, and another layer responds
+            self._record_late_change()  # also if the request failed, and another layer responds
 
     def mark_response_started(self) -> None:
         """Record that the session was loaded after the headers were sent: no cookie can be set."""
@@ -297,7 +297,7 @@ class WorkingCopy(msgspec.Struct, eq=False):
             raise ResponseStarted
         self.persistence = persistent
 
-    def note_instant(self) -> None:
+    def record_instant(self) -> None:
         """Record that a login or a grant has just been dated."""
         server_clock = self.context.server_clock
         if server_clock is not None and self.provisional_offset is None and server_clock.due():

@@ -127,8 +127,11 @@ class DevicePage:
             self._sessions.web,
             Routes(
                 Route("/", {"GET": self.show_devices}),
-                Route("/log-out/{id}", {"GET": self.ask_one, "POST": self.log_out_one}),
-                Route("/log-out-others", {"GET": self.ask_others, "POST": self.log_out_others}),
+                Route("/log-out/{id}", {"GET": self.show_log_out_one, "POST": self.log_out_one}),
+                Route(
+                    "/log-out-others",
+                    {"GET": self.show_log_out_others, "POST": self.log_out_others},
+                ),
                 Route(_JSON_PATH, {"GET": self.list_json, "DELETE": self.delete_others}),
                 Route(f"{_JSON_PATH}/{{id}}", {"DELETE": self.delete_one}),
             ),
@@ -193,7 +196,7 @@ class DevicePage:
             notice=_NOTICES.get(done),
         )
 
-    async def ask_one(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - a part of the path
+    async def show_log_out_one(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - a part of the path
         """Show the form that logs out one device."""
         device = await self._find(request, id)
         return self._check_recent(request) or self._render(
@@ -208,7 +211,7 @@ class DevicePage:
         await self._revoke(request, await self._find(request, id))
         return redirect("../?done=device")
 
-    async def ask_others(self, request: AdminRequest) -> AdminResponse:
+    async def show_log_out_others(self, request: AdminRequest) -> AdminResponse:
         """Show the form that logs out all other devices."""
         return self._check_recent(request) or self._render(
             request,

@@ -84,11 +84,11 @@ class SessionsAdmin:
                 Route("/sessions/{id}", {"GET": self.show_session}),
                 Route(
                     "/sessions/{id}/revoke",
-                    {"GET": self.ask_revoke_session, "POST": self.revoke_session},
+                    {"GET": self.show_revoke_session, "POST": self.revoke_session},
                 ),
-                Route("/revoke-user", {"GET": self.ask_revoke_user, "POST": self.revoke_user}),
-                Route("/revoke-label", {"GET": self.ask_revoke_label, "POST": self.revoke_label}),
-                Route("/revoke-all", {"GET": self.ask_revoke_all, "POST": self.revoke_all}),
+                Route("/revoke-user", {"GET": self.show_revoke_user, "POST": self.revoke_user}),
+                Route("/revoke-label", {"GET": self.show_revoke_label, "POST": self.revoke_label}),
+                Route("/revoke-all", {"GET": self.show_revoke_all, "POST": self.revoke_all}),
             ),
             admit=self.admit,
             show_error=self.show_error,
@@ -164,15 +164,15 @@ class SessionsAdmin:
             request,
             "list.html",
             status=HTTPStatus.UNPROCESSABLE_ENTITY if filters.errors else HTTPStatus.OK,
-            filters=await self._named(filters),
+            filters=await self._with_user_name(filters),
             user=user,
-            names=await self._names(page.sessions if page is not None else ()),
+            names=await self._user_names(page.sessions if page is not None else ()),
             periods=PERIODS,
             page=page,
             cursor=cursor,
             total=total,
             own_id=_own_id(request),
-            notice=self._take_notice(request),
+            notice=self._pop_notice(request),
         )
 
     async def show_ended(self, request: AdminRequest) -> AdminResponse:
@@ -194,8 +194,8 @@ class SessionsAdmin:
             request,
             "ended.html",
             status=HTTPStatus.UNPROCESSABLE_ENTITY if filters.errors else HTTPStatus.OK,
-            filters=await self._named(filters),
-            names=await self._names(page.sessions if page is not None else ()),
+            filters=await self._with_user_name(filters),
+            names=await self._user_names(page.sessions if page is not None else ()),
             page=page,
             cursor=cursor,
             unsupported=unsupported,
@@ -208,18 +208,20 @@ class SessionsAdmin:
             request,
             "session.html",
             info=info,
-            names=await self._names([info]),
+            names=await self._user_names([info]),
             is_own=info.id == _own_id(request),
-            notice=self._take_notice(request),
+            notice=self._pop_notice(request),
         )
 
     # One session
 
-    async def ask_revoke_session(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - the name in the pattern
+    async def show_revoke_session(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - the name in the pattern
         """Show the form that revokes a session."""
         self._require_writer(request)
         info = await self._find(id)
-        return await self._ask_session(request, info, self._confirmation_of(request, info))
+        return await self._render_revoke_session(
+            request, info, self._confirmation_of(request, info)
+        )
 
     async def revoke_session(self, request: AdminRequest, id: str) -> AdminResponse:  # noqa: A002 - the name in the pattern
         """Revoke a session."""
@@ -227,7 +229,7 @@ class SessionsAdmin:
         info = await self._find(id)
         confirmation = self._confirmation_of(request, info)
         if not confirmation.read(request):
-            return await self._ask_session(request, info, confirmation)
+            return await self._render_revoke_session(request, info, confirmation)
         existed = await self._sessions.arevoke(id, reason=confirmation.reason, actor=request.user)
         text = "The session was revoked." if existed else "The session had ended already."
         return self._finish(request, text, own=confirmation.ends_own)
@@ -235,7 +237,7 @@ class SessionsAdmin:
     def _confirmation_of(self, request: AdminRequest, info: SessionInfo) -> Confirmation:
         return Confirmation(info.id[-TYPED_DIGITS:], ends_own=info.id == _own_id(request))
 
-    async def _ask_session(
+    async def _render_revoke_session(
         self, request: AdminRequest, info: SessionInfo, confirmation: Confirmation
     ) -> AdminResponse:
         return self._render(
@@ -243,18 +245,18 @@ class SessionsAdmin:
             "revoke_session.html",
             status=_form_status(confirmation),
             info=info,
-            names=await self._names([info]),
+            names=await self._user_names([info]),
             confirmation=confirmation,
             is_own=confirmation.ends_own,
         )
 
     # The sessions of a user
 
-    async def ask_revoke_user(self, request: AdminRequest) -> AdminResponse:
+    async def show_revoke_user(self, request: AdminRequest) -> AdminResponse:
         """Show the form that revokes the sessions of a user."""
         self._require_writer(request)
         user = _checked_user(request.query.get("user", ""))
-        return await self._ask_user(request, user, await self._confirmation_of_user(user))
+        return await self._render_revoke_user(request, user, await self._confirmation_of_user(user))
 
     async def revoke_user(self, request: AdminRequest) -> AdminResponse:
         """Revoke the sessions of a user."""
@@ -264,7 +266,7 @@ class SessionsAdmin:
         confirmation = await self._confirmation_of_user(user)
         confirmation.ends_own = own is not None and request.form.get("keeps_own") != "yes"
         if not confirmation.read(request):
-            return await self._ask_user(request, user, confirmation)
+            return await self._render_revoke_user(request, user, confirmation)
         number = await self._sessions.arevoke_user(
             user,
             keep=own if confirmation.keeps_own else None,
@@ -277,7 +279,7 @@ class SessionsAdmin:
         names = await name_users(self._users, [user])
         return Confirmation(phrase_of_user(names.get(user, user)))
 
-    async def _ask_user(
+    async def _render_revoke_user(
         self, request: AdminRequest, user: str, confirmation: Confirmation
     ) -> AdminResponse:
         try:
@@ -304,12 +306,12 @@ class SessionsAdmin:
 
     # The sessions with a label
 
-    async def ask_revoke_label(self, request: AdminRequest) -> AdminResponse:
+    async def show_revoke_label(self, request: AdminRequest) -> AdminResponse:
         """Show the form that revokes the sessions with an indexed label."""
         self._require_writer(request)
         name, value = _checked_label(request.query)
         confirmation = await self._confirmation_of_label(request, name, value)
-        return self._ask_label(request, name, value, confirmation)
+        return self._render_revoke_label(request, name, value, confirmation)
 
     async def revoke_label(self, request: AdminRequest) -> AdminResponse:
         """Revoke the sessions with an indexed label."""
@@ -317,7 +319,7 @@ class SessionsAdmin:
         name, value = _checked_label(request.form)
         confirmation = await self._confirmation_of_label(request, name, value)
         if not confirmation.read(request):
-            return self._ask_label(request, name, value, confirmation)
+            return self._render_revoke_label(request, name, value, confirmation)
         try:
             number = await self._sessions.arevoke_where(
                 reason=confirmation.reason, actor=request.user, **{name: value}
@@ -333,7 +335,7 @@ class SessionsAdmin:
         ends_own = own is not None and own.labels.get(name) == value
         return Confirmation(phrase_of_label(value), ends_own=ends_own)
 
-    def _ask_label(
+    def _render_revoke_label(
         self, request: AdminRequest, name: str, value: str, confirmation: Confirmation
     ) -> AdminResponse:
         return self._render(
@@ -347,17 +349,17 @@ class SessionsAdmin:
 
     # All sessions
 
-    async def ask_revoke_all(self, request: AdminRequest) -> AdminResponse:
+    async def show_revoke_all(self, request: AdminRequest) -> AdminResponse:
         """Show the form that revokes every session."""
         self._require_writer(request)
-        return self._ask_all(request, await self._confirmation_of_all(request))
+        return self._render_revoke_all(request, await self._confirmation_of_all(request))
 
     async def revoke_all(self, request: AdminRequest) -> AdminResponse:
         """Revoke every session."""
         self._require_writer(request)
         confirmation = await self._confirmation_of_all(request)
         if not confirmation.read(request):
-            return self._ask_all(request, confirmation)
+            return self._render_revoke_all(request, confirmation)
         try:
             await self._sessions.arevoke_all(reason=confirmation.reason, actor=request.user)
         except ConfigurationError as error:
@@ -368,7 +370,9 @@ class SessionsAdmin:
         own = await self._sessions.aget(_own_id(request))
         return Confirmation("revoke all", ends_own=own is not None)
 
-    def _ask_all(self, request: AdminRequest, confirmation: Confirmation) -> AdminResponse:
+    def _render_revoke_all(
+        self, request: AdminRequest, confirmation: Confirmation
+    ) -> AdminResponse:
         return self._render(
             request, "revoke_all.html", status=_form_status(confirmation), confirmation=confirmation
         )
@@ -386,10 +390,10 @@ class SessionsAdmin:
             )
         return info
 
-    async def _names(self, listed: Iterable[SessionInfo | EndedSession]) -> Mapping[str, str]:
+    async def _user_names(self, listed: Iterable[SessionInfo | EndedSession]) -> Mapping[str, str]:
         return await name_users(self._users, [each.user for each in listed])
 
-    async def _named(self, filters: Filters) -> Filters:
+    async def _with_user_name(self, filters: Filters) -> Filters:
         """Return filters whose user, if a link gave their identifier, is shown by their name."""
         if filters.user_id:
             names = await name_users(self._users, [filters.user_id])
@@ -411,7 +415,7 @@ class SessionsAdmin:
         request.visitor[NOTICE] = text
         return redirect(request.root)
 
-    def _take_notice(self, request: AdminRequest) -> str | None:
+    def _pop_notice(self, request: AdminRequest) -> str | None:
         """Return what the last form did, once."""
         session = request.visitor
         if request.method == "HEAD":

@@ -77,7 +77,7 @@ def doctor(
     """
     target = ctx.ensure_object(Target)
     _check_codes(ignored)
-    report = _without(
+    report = _ignore_codes(
         _examine(target, public_url=public_url, round_trips=round_trips, timeout=timeout), ignored
     )
     if target.is_json:
@@ -133,7 +133,7 @@ def _check_codes(ignored: tuple[str, ...]) -> None:
             )
 
 
-def _without(report: Report, ignored: tuple[str, ...]) -> Report:
+def _ignore_codes(report: Report, ignored: tuple[str, ...]) -> Report:
     kept = tuple(finding for finding in report.findings if finding.code not in ignored)
     return msgspec.structs.replace(report, findings=kept)
 

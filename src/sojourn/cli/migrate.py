@@ -45,7 +45,7 @@ _PROBE_LIFETIME: Final = 60_000
 
 
 @dataclass(slots=True)
-class _Latest:
+class _LatestProgress:
     """The latest progress, for a run that is interrupted."""
 
     progress: MigrationProgress | None = None
@@ -111,7 +111,7 @@ def migrate_command(
     confirm(_QUESTION, yes=yes)
     users = _read_users(users_file)
     _check_distinct(old, new, realm)
-    latest = _Latest()
+    latest = _LatestProgress()
     with progress_bar(target, "moved", total) as report:
 
         def show(progress: MigrationProgress) -> None:

@@ -35,7 +35,7 @@ __all__ = ["SessionPlugin", "find", "install", "read_settings", "uninstall"]
 _ATTRIBUTE: Final = "bottle.request.ext.session"
 
 #: The environ key of the ``id`` of the error that ``on_error`` was called for.
-_ASKED: Final = "sojourn.asked"
+_ON_ERROR_CALLED: Final = "sojourn.on_error_called"
 
 #: Raised by handlers as a part of the ordinary course: the status of the response decides.
 _ORDINARY: Final = (SessionRequired, RecentAuthRequired)
@@ -138,7 +138,7 @@ class SessionPlugin:
             return result
 
         def answer(environ: Environ, error: SojournError) -> Any:
-            response = _ask_application(sessions, environ, error)
+            response = _call_on_error(sessions, environ, error)
             return _to_application(response) if isinstance(response, _Response) else response
 
         app.wsgi = SessionMiddleware(serve, sessions, autoload=False, error_handler=answer)
@@ -251,7 +251,7 @@ def _answer(
         raise error
     if not isinstance(error, _ORDINARY):
         exchange.settle(error)
-    response = _ask_application(sessions, environ, error)
+    response = _call_on_error(sessions, environ, error)
     if response is not None:
         exchange.settle(error)
         return response if not callable(response) else _run_application(response, environ)
@@ -269,12 +269,12 @@ def _answer(
     return _run_application(default, environ)
 
 
-def _ask_application(sessions: Sessions[Any], environ: Environ, error: SojournError) -> Any:
+def _call_on_error(sessions: Sessions[Any], environ: Environ, error: SojournError) -> Any:
     """Return the response of ``on_error``; None if there is none, or if it was called before."""
     on_error = sessions.web.config.on_error
-    if on_error is None or environ.get(_ASKED) == id(error):
+    if on_error is None or environ.get(_ON_ERROR_CALLED) == id(error):
         return None
-    environ[_ASKED] = id(error)
+    environ[_ON_ERROR_CALLED] = id(error)
     return on_error(bottle.request, error)
 
 

@@ -131,11 +131,11 @@ def install(app: Any, *, state: type[S] | None = None, **options: Unpack[Options
     except TypeError:
         if not (isinstance(adapter, FindsInstallation) and adapter.find(app) is sessions):
             _installed_strong[id(app)] = (app, (sessions, adapter))
-    announce(app, sessions)
+    notify_listeners(app, sessions)
     return sessions
 
 
-def announce(app: Any, sessions: Sessions[Any]) -> None:
+def notify_listeners(app: Any, sessions: Sessions[Any]) -> None:
     """Call the listeners of ``on_install``; for adapters that can be installed without it."""
     for listener in _listeners:
         listener(app, sessions)

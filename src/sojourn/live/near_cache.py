@@ -212,7 +212,7 @@ class NearCache:
         """
         self._confirmed_at = max(self._confirmed_at, sent_at)
 
-    def lose_confirmation(self) -> None:
+    def expire_confirmation(self) -> None:
         """Serve nothing until the next probe has returned: messages may have been missed."""
         self._confirmed_at = -math.inf
         self.clear()

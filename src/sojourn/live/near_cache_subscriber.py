@@ -71,7 +71,7 @@ class NearCacheSubscriber:
         with self._lock:
             self._closed = True
             self._cache.request_confirmation = None
-            self._cache.lose_confirmation()
+            self._cache.expire_confirmation()
             thread, self._thread = self._thread, None
             subscription, self._subscription = self._subscription, None
         if thread is not None:
@@ -93,15 +93,15 @@ class NearCacheSubscriber:
 
                 self._thread = ThreadPoolExecutor(1, "sojourn-near-cache")
             with contextlib.suppress(RuntimeError):  # the interpreter exits
-                self._thread.submit(self._work)
+                self._thread.submit(self._send_probes)
                 self._is_probing = True
 
-    def _work(self) -> None:
+    def _send_probes(self) -> None:
         """Send probes while they are requested; runs in the thread."""
-        while self._take_request():
+        while self._begin_probe():
             self.probe()
 
-    def _take_request(self) -> bool:
+    def _begin_probe(self) -> bool:
         with self._lock:
             self._is_probing = self._is_requested and not self._closed
             self._is_requested = False
@@ -145,7 +145,7 @@ class NearCacheSubscriber:
         """Discard every record, because a message about it may have been missed."""
         with self._lock:
             self._probes.clear()
-            self._cache.lose_confirmation()
+            self._cache.expire_confirmation()
         self.request_confirmation()
         if self.gap_observer is not None:
             self.gap_observer()

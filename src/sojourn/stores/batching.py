@@ -255,7 +255,7 @@ class ThreadBatcher(Generic[Q, R]):
             return outcomes
         self._wait(call)
         if call.outcomes is None:
-            self._lead()
+            self._execute_as_leader()
         assert call.outcomes is not None  # noqa: S101 - the leader's batch contains its own call
         return call.outcomes
 
@@ -283,7 +283,7 @@ class ThreadBatcher(Generic[Q, R]):
                 self._appoint_leader()
             return True
 
-    def _lead(self) -> None:
+    def _execute_as_leader(self) -> None:
         """Execute a batch of the first calls in the queue; the leader's own is the first."""
         requests: list[Q] = []
         with self._lock:
@@ -443,7 +443,7 @@ class Batchers(Generic[Q, R]):
             ConfigurationError: no event loop runs, and the store requires one.
             StoreUnavailable: (when awaited) the deadline passed.
         """
-        # `_here` and `running_loop`, inlined: every call of a store comes this way.
+        # `_current_batcher` and `running_loop`, inlined: every call of a store comes this way.
         try:
             loop: asyncio.AbstractEventLoop | None = get_running_loop()
         except RuntimeError:
@@ -456,9 +456,9 @@ class Batchers(Generic[Q, R]):
 
     def submit_all(self, requests: Sequence[Q]) -> Awaitable[list[R]]:
         """Return an awaitable with the outcomes of requests that travel as one batch."""
-        return self._here().submit_all(requests)
+        return self._current_batcher().submit_all(requests)
 
-    def _here(self) -> AsyncBatcher[Q, R] | ThreadBatcher[Q, R]:
+    def _current_batcher(self) -> AsyncBatcher[Q, R] | ThreadBatcher[Q, R]:
         loop = running_loop()
         if loop is None:
             for_threads = self._for_threads

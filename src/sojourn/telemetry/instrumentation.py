@@ -55,7 +55,7 @@ class Instrumentation:
         is_first = not self.recorders
         self._use_recorders((*self.recorders, recorder))
         if is_first:
-            self._place()
+            self._install_hooks()
         recorder.connections(self._sessions.connections.total())
         if isinstance(self._sessions.store, NeedsPurge):
             recorder.purged(None)
@@ -66,7 +66,7 @@ class Instrumentation:
         recorder.connections(-self._sessions.connections.total())
         recorder.close()
         if not self.recorders:
-            self._withdraw()
+            self._remove_hooks()
 
     def observe(self, observer: EngineObserver | None) -> None:
         """Record the spans of loads and commits with an observer; None for none."""
@@ -96,7 +96,7 @@ class Instrumentation:
 
         return observe
 
-    def _place(self) -> None:
+    def _install_hooks(self) -> None:
         sessions = self._sessions
         for kind in COUNTED:
             sessions.dispatcher.on(kind, self._event)
@@ -110,7 +110,7 @@ class Instrumentation:
         if sessions.purger is not None:
             sessions.purger.observer = self._purged
 
-    def _withdraw(self) -> None:
+    def _remove_hooks(self) -> None:
         sessions = self._sessions
         for kind in COUNTED:
             sessions.dispatcher.off(kind, self._event)

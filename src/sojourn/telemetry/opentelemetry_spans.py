@@ -109,9 +109,9 @@ class SpanObserver:
         return result
 
     @contextmanager
-    def _span(self, name: str, attributes: dict[str, str]) -> Iterator[_End]:
+    def _span(self, name: str, attributes: dict[str, str]) -> Iterator[_Outcome]:
         """Make a span the current one in the block, and end it with what the block has recorded."""
-        end = _End()
+        end = _Outcome()
         span = self._start(name, attributes, None)
         with use_span(span, record_exception=False, set_status_on_exception=False):
             try:
@@ -126,7 +126,7 @@ class SpanObserver:
         self, name: str, attributes: dict[str, str], started_at: int, session_id: bytes
     ) -> None:
         span = self._start(name, attributes, started_at)
-        self._end(span, _End("ok", session_id))
+        self._end(span, _Outcome("ok", session_id))
 
     def _start(self, name: str, attributes: dict[str, str], started_at: int | None) -> Span:
         try:
@@ -137,7 +137,7 @@ class SpanObserver:
             self._failures.report(failure)
             return NonRecordingSpan(get_current_span().get_span_context())
 
-    def _end(self, span: Span, end: _End) -> None:
+    def _end(self, span: Span, end: _Outcome) -> None:
         try:
             if end.result is not None:
                 span.set_attribute("sojourn.result", end.result)
@@ -153,7 +153,7 @@ class SpanObserver:
 
 
 @dataclass(slots=True)
-class _End:
+class _Outcome:
     """How a load or a commit ended."""
 
     result: str | None = None

@@ -188,7 +188,7 @@ class SessionMiddleware:
         except Exception as raised:  # noqa: BLE001 - it is raised again unless it is answered
             framework, layered = self._framework, self._layered
             try:
-                if not await exchange.answer(raised, receive, framework, ask_handlers=not layered):
+                if not await exchange.answer(raised, receive, framework, call_handlers=not layered):
                     raise
             except Exception as error:
                 if self._error_page is None:

@@ -208,7 +208,7 @@ class HTTPExchange(SessionLifecycle):
                     return send(message)  # nothing depends on how this ends
         elif self.held is not None or self.stream_start is not None:
             return self._send_held(message)  # a body in another form, such as a file's path
-        return self._send_noting_disconnect(message)
+        return self._send_recording_disconnect(message)
 
     async def _send_unchanged(self, start: Message, body: Message) -> None:
         send = self.outer_send
@@ -280,7 +280,7 @@ class HTTPExchange(SessionLifecycle):
                 message["status"] = 503
                 headers = self.unavailable_headers(headers)
                 self.sent_unavailable = True
-            if not self.keeps_something():
+            if not self.has_kept_changes():
                 # A store that has just failed is not called again.
                 self.failed = self.settled = True
         if self.settled:
@@ -288,7 +288,7 @@ class HTTPExchange(SessionLifecycle):
             if waiting is not None:
                 return self._send_settled_start(message, headers, waiting)
             message["headers"] = self.error_headers(headers)
-            return self._send_noting_disconnect(message)
+            return self._send_recording_disconnect(message)
         try:
             planned = self.plan_response(status, headers, complete)
         except Exception as error:
@@ -297,7 +297,7 @@ class HTTPExchange(SessionLifecycle):
         if type(planned) is PlannedCommit:
             return self._send_start_after(message, headers, complete, planned)
         message["headers"] = planned
-        return self._send_noting_disconnect(message)
+        return self._send_recording_disconnect(message)
 
     async def _send_start_after(
         self,
@@ -314,7 +314,7 @@ class HTTPExchange(SessionLifecycle):
         except Exception as error:
             self.failure = error
             raise
-        await self._send_noting_disconnect(message)
+        await self._send_recording_disconnect(message)
 
     async def _send_settled_start(
         self, message: Message, headers: RawHeaders, waiting: Awaitable[bool]
@@ -324,7 +324,7 @@ class HTTPExchange(SessionLifecycle):
             message["status"] = UNAVAILABLE
             headers = self.unavailable_headers(headers)
         message["headers"] = self.error_headers(headers)
-        await self._send_noting_disconnect(message)
+        await self._send_recording_disconnect(message)
 
     def _store_failed(self) -> bool:
         """Return whether an error response is sent because the store failed.
@@ -337,7 +337,7 @@ class HTTPExchange(SessionLifecycle):
             or isinstance(sys.exc_info()[1], StoreError)
         )
 
-    def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
+    def _send_recording_disconnect(self, message: Message) -> Awaitable[None]:
         """Send a message; record that the client has disconnected, where the server raises it."""
         copy = self.working_copy
         if self.response_started:
@@ -421,7 +421,7 @@ class HTTPExchange(SessionLifecycle):
             if waiting is not None:
                 await asyncio.shield(waiting)
         elif isinstance(error, Exception):
-            if isinstance(error, StoreError) and not self.keeps_something():
+            if isinstance(error, StoreError) and not self.has_kept_changes():
                 return  # as in `_send_start`
             waiting = self.fail()
             if waiting is not None:
@@ -433,7 +433,7 @@ class HTTPExchange(SessionLifecycle):
         receive: Receive,
         framework: Framework | None,
         *,
-        ask_handlers: bool = True,
+        call_handlers: bool = True,
     ) -> bool:
         """Respond to an error of sojourn, unless a response was started (law A23).
 
@@ -441,7 +441,7 @@ class HTTPExchange(SessionLifecycle):
             raised: by the application.
             receive: of the request.
             framework: of the application; None for none: the request is the scope.
-            ask_handlers: the framework's own error handlers have not been asked.
+            call_handlers: the framework's own error handlers have not been asked.
 
         Returns:
             False if the error is the server's, or the framework's, to answer.
@@ -466,7 +466,7 @@ class HTTPExchange(SessionLifecycle):
             response = on_error(request, error)
             if inspect.isawaitable(response):
                 response = await response
-        if response is None and framework is not None and ask_handlers:
+        if response is None and framework is not None and call_handlers:
             response = await framework.call_handler(request, error)
         if response is not None:
             await response(self.scope, receive, self.send)
@@ -611,7 +611,7 @@ class LayeredExchange(HTTPExchange):
             if self._start is None:  # an error page, or the response of a middleware
                 self._bypassed = True
                 self.outer_send = send
-                self._hidden = message["status"] == SERVER_ERROR and self._asks_on_error()
+                self._hidden = message["status"] == SERVER_ERROR and self._is_for_on_error()
                 return _DONE if self._hidden else self.send(message)
             if (
                 message is not self._start
@@ -635,7 +635,7 @@ class LayeredExchange(HTTPExchange):
                     return self._send_confirmed(message, send)
         return send(message)
 
-    def _asks_on_error(self) -> bool:
+    def _is_for_on_error(self) -> bool:
         """Return whether ``on_error`` is to answer the error that this page is sent for."""
         error = self.failure or sys.exc_info()[1]
         on_error = self.web.config.on_error
@@ -666,13 +666,13 @@ class LayeredExchange(HTTPExchange):
         await self._send_confirmed(message, self._server_send)
 
     async def _send_unchanged(self, start: Message, body: Message) -> None:
-        await self._send_noting_disconnect(start)
-        await self._send_noting_disconnect(body)
+        await self._send_recording_disconnect(start)
+        await self._send_recording_disconnect(body)
 
-    def _send_noting_disconnect(self, message: Message) -> Awaitable[None]:
+    def _send_recording_disconnect(self, message: Message) -> Awaitable[None]:
         """Send a message; until the start has passed the outer middleware, it may be changed."""
         if self._bypassed or message["type"] != "http.response.start":
-            return super()._send_noting_disconnect(message)
+            return super()._send_recording_disconnect(message)
         if self._replaced:
             return self._send_confirmed(message, self._server_send)
         self._start = message

@@ -172,7 +172,7 @@ class CookieSettings(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         # Normalise first, so that the checks see the values that are sent.
-        msgspec.structs.force_setattr(self, "same_site", _lowered(self.same_site))
+        msgspec.structs.force_setattr(self, "same_site", _lower_case(self.same_site))
         if self.domain is not None:  # RFC 6265bis 5.6.3: case and a leading dot are ignored
             msgspec.structs.force_setattr(self, "domain", self.domain.removeprefix(".").lower())
         self._check_each()
@@ -290,6 +290,6 @@ def _http_date(seconds: int) -> bytes:
     )
 
 
-def _lowered(value: object) -> object:
+def _lower_case(value: object) -> object:
     """Return text in lower case; other values are rejected by a later check."""
     return value.lower() if isinstance(value, str) else value

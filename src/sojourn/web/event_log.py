@@ -102,7 +102,7 @@ class RateLimit:
             self._next_line_at[subject] = now + _LINE_INTERVAL
             return 1 + self._missed.pop(subject, 0)
 
-    def take_due(self, *, everything: bool = False) -> list[tuple[str, int]]:
+    def pop_due(self, *, everything: bool = False) -> list[tuple[str, int]]:
         """Return the subjects whose line is due, with their counts, and reset these.
 
         Args:
@@ -225,7 +225,7 @@ class EventLog:
 
     def close(self) -> None:
         """Log the counts that wait for their line."""
-        for reason, count in self._rejections.take_due(everything=True):
+        for reason, count in self._rejections.pop_due(everything=True):
             _log_rejected(reason, count, "")
 
     # Security events
@@ -292,7 +292,7 @@ class EventLog:
         # An error text follows "unreadable"; it must not make another subject.
         reason = event.reason.partition(":")[0]
         count = self._rejections.admit(reason)
-        for other, missed in self._rejections.take_due():
+        for other, missed in self._rejections.pop_due():
             _log_rejected(other, missed, "")
         if count:
             _log_rejected(reason, count, event.session_id)

@@ -247,19 +247,19 @@ class FrameworkExchange(SessionLifecycle):
         except Exception as error:
             self.failure = error
             raise
-        return None if waiting is None else self._noting_failure(waiting)
+        return None if waiting is None else self._recording_failure(waiting)
 
     def _commit_settled(self) -> Coroutine[Any, Any, None] | None:
         """Commit what the handler of an error has ended or rotated."""
         self._adopt_after_error()
         waiting = self.commit_after_error(store_failed=self._store_failed())
-        return None if waiting is None else self._noting_unavailable(waiting)
+        return None if waiting is None else self._recording_unavailable(waiting)
 
-    async def _noting_unavailable(self, waiting: Coroutine[Any, Any, bool]) -> None:
+    async def _recording_unavailable(self, waiting: Coroutine[Any, Any, bool]) -> None:
         if not await waiting:
             self.sent_unavailable = True
 
-    async def _noting_failure(self, waiting: Coroutine[Any, Any, None]) -> None:
+    async def _recording_failure(self, waiting: Coroutine[Any, Any, None]) -> None:
         try:
             await waiting
         except BaseException as error:
@@ -282,7 +282,7 @@ class FrameworkExchange(SessionLifecycle):
         if self.sent_unavailable or (status >= SERVER_ERROR and self._store_failed()):
             if self.final_status(status) == UNAVAILABLE:  # also the application's own 503
                 headers = self.unavailable_headers(headers)
-            if not self.keeps_something():
+            if not self.has_kept_changes():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not called again
         if self.settled:
@@ -341,7 +341,7 @@ class FrameworkExchange(SessionLifecycle):
             if waiting is not None:
                 await asyncio.shield(waiting)
             return
-        if isinstance(error, StoreError) and not self.keeps_something():
+        if isinstance(error, StoreError) and not self.has_kept_changes():
             self.mark_failed()
             return
         waiting = self.fail()
@@ -362,7 +362,7 @@ class FrameworkExchange(SessionLifecycle):
                 self.adopt_after_error(replacement)
 
 
-async def ask_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseException) -> Any:
+async def call_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseException) -> Any:
     """Return the response of ``on_error`` to an error of sojourn; None for none (law A23).
 
     Args:
@@ -374,7 +374,7 @@ async def ask_on_error(lifecycle: SessionLifecycle, request: Any, error: BaseExc
     if (
         on_error is None
         or not isinstance(error, SojournError)
-        or not answerable(error)
+        or not is_answerable(error)
         or lifecycle.response_started
     ):
         return None
@@ -392,7 +392,7 @@ def default_response(
         error: raised while the request was served.
         accept: the Accept header; None if absent.
     """
-    if lifecycle.response_started or not answerable(error):
+    if lifecycle.response_started or not is_answerable(error):
         return None
     if isinstance(error, StoreError):
         lifecycle.web.event_log.log_failure(
@@ -406,7 +406,7 @@ def default_response(
     return None
 
 
-def answerable(error: BaseException) -> bool:
+def is_answerable(error: BaseException) -> bool:
     """Return whether an error of sojourn is answered by ``on_error`` and by default."""
     return isinstance(error, SojournError) and not isinstance(error, ConfigurationError)
 

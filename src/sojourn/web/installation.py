@@ -298,7 +298,7 @@ class WebInstallation:
         reason = "forged" if is_well_formed(text) else "malformed"
         self.engine.context.report_rejected(b"", reason)
 
-    def header_alone(
+    def has_header_only(
         self, transport: Transport, cookies: bytes | None, read: ReadHeader | None
     ) -> bool:
         """Return whether a request carries the header and no cookie of this installation.
@@ -335,7 +335,7 @@ class WebInstallation:
             origin: the Origin header; None if there is none.
             read: returns a request header.
         """
-        if not self.header_alone(transport, cookies, read):
+        if not self.has_header_only(transport, cookies, read):
             return False
         return origin is None or self.read_header_ticket(transport, cookies, read) is not None
 
@@ -412,12 +412,12 @@ class WebInstallation:
         """Return why a request with an unsafe method must be refused; None if it may pass.
 
         Always None without ``protect``. See ``origin.check_request``; the store is not called.
-        Requests that carry the ticket in a header, and no cookie, pass (``header_alone``).
+        Requests that carry the ticket in a header, and no cookie, pass (``has_header_only``).
         """
         if not self.config.protect or method in SAFE_METHODS:
             return None
         transport = self.classify(scheme, host, proxied)
-        if self.header_alone(transport, cookies, read):
+        if self.has_header_only(transport, cookies, read):
             return None
         refusal = check_request(
             method,

@@ -92,7 +92,7 @@ class SessionLifecycle:
     """
 
     __slots__ = (
-        "_header_alone",
+        "_has_header_only",
         "client_disconnected",
         "failed",
         "response_started",
@@ -156,17 +156,17 @@ class SessionLifecycle:
         headers = self.web.header_transport
         return headers is not None and (not headers.cookies or bool(headers.find(self.header)))
 
-    def header_alone(self) -> bool:
+    def has_header_only(self) -> bool:
         """Return whether the request carries the ticket's header, and no cookie with a ticket.
 
-        Such a request needs no CSRF token: see ``WebInstallation.header_alone``.
+        Such a request needs no CSRF token: see ``WebInstallation.has_header_only``.
 
         Returns:
             False before ``begin``.
         """
         if self.web.header_transport is None or self.working_copy is None:
             return False
-        return self._header_alone
+        return self._has_header_only
 
     def may_load_later(self) -> bool:
         """Return whether a session may be loaded after the headers were sent.
@@ -234,7 +234,7 @@ class SessionLifecycle:
         self.transport = transport
         if web.header_transport is not None:
             ticket = web.read_header_ticket(transport, cookies, self.header)
-            self._header_alone = web.header_alone(transport, cookies, self.header)
+            self._has_header_only = web.has_header_only(transport, cookies, self.header)
         else:
             ticket = None if cookies is None else web.read_ticket(transport, cookies)
         if ticket is None:
@@ -647,7 +647,7 @@ class SessionLifecycle:
         """Return whether the handler destroyed the session and that is not carried out yet."""
         return self.working_copy is not None and self.working_copy.destroyed_record is not None
 
-    def keeps_something(self) -> bool:
+    def has_kept_changes(self) -> bool:
         """Return whether a failed request has something to commit (law A10)."""
         copy = self.working_copy
         return copy is not None and (copy.destroyed_record is not None or copy.renewal is not None)

@@ -227,9 +227,9 @@ class WebSocketConnection(SessionLifecycle):
 
     async def _end_after(self, error: BaseException, framework: Framework | None) -> bool:
         """Refuse or close the socket for an error; return False if the error is not answered."""
-        ending = _only(error, _ENDINGS)
+        ending = _error_of_kinds(error, _ENDINGS)
         return await self._answer(error, framework) or (
-            ending is not None and await self._end_for(ending)
+            ending is not None and await self._close_for_error(ending)
         )
 
     async def _run(self, app: ASGIApp, *, autoload: bool) -> None:
@@ -242,7 +242,7 @@ class WebSocketConnection(SessionLifecycle):
             # Changes after the last message are dropped as in a failing request (law A10), unless
             # the handler did not fail: the client has disconnected, or the session has ended.
             ended = isinstance(error, SocketEnded)
-            replacement = self._take_replacement()
+            replacement = self._pop_replacement()
             if replacement is not self.session:
                 self.adopt_after_error(replacement)
             failed = not (ended or self._closed or self.web.config.save_on_error)
@@ -263,12 +263,12 @@ class WebSocketConnection(SessionLifecycle):
         Raises:
             SessionError: it is no mapping.
         """
-        replacement = self._take_replacement()
+        replacement = self._pop_replacement()
         if replacement is not self.session:
             check_replacement(self._scope, replacement)
             self.adopt(replacement)
 
-    def _take_replacement(self) -> object:
+    def _pop_replacement(self) -> object:
         """Return what is in the place of the session, and put the session back."""
         scope, session = self._scope, self.session
         if session is None or scope.get(CONNECTION) is not self:
@@ -522,7 +522,7 @@ class WebSocketConnection(SessionLifecycle):
             False if ``on_error`` was not called or has no response.
         """
         on_error = self.web.config.on_error
-        error = _only(raised, (SojournError,))
+        error = _error_of_kinds(raised, (SojournError,))
         if (
             on_error is None
             or self._accepted
@@ -572,7 +572,7 @@ class WebSocketConnection(SessionLifecycle):
             message["headers"] = self.error_headers(list(message.get("headers", ())))
         await self._send(message)
 
-    async def _end_for(self, error: BaseException) -> bool:
+    async def _close_for_error(self, error: BaseException) -> bool:
         """End the socket as an error of the session demands.
 
         Returns:
@@ -652,7 +652,9 @@ class WebSocketConnection(SessionLifecycle):
             logger.debug("a WebSocket was closed by its client or server already", exc_info=True)
 
 
-def _only(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+def _error_of_kinds(
+    error: BaseException, kinds: tuple[type[BaseException], ...]
+) -> BaseException | None:
     """Return the error if it is of these kinds; None for any other.
 
     Tasks of a handler raise it in an exception group.

@@ -399,12 +399,12 @@ class WSGIExchange(SessionLifecycle):
             if self.response_started:  # by ``write``
                 return chunk
             if chunk:
-                self._start(complete=self._is_whole(chunk))
+                self._start(complete=self._is_complete_body(chunk))
                 return chunk
         self._finish()
         return None
 
-    def _is_whole(self, chunk: bytes) -> bool:
+    def _is_complete_body(self, chunk: bytes) -> bool:
         """Return whether a part is the whole body, by the application's Content-Length.
 
         Frameworks return an iterator for every body, so that only its length distinguishes an
@@ -504,7 +504,7 @@ class WSGIExchange(SessionLifecycle):
             return
         self._adopt_after_error()
         self.mark_failed()
-        if not failing or self.keeps_something():
+        if not failing or self.has_kept_changes():
             self._commit_kept()
             self._still_alive = not failing and self.destroys_session()
         self._settled = not self.response_started

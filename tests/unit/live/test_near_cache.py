@@ -99,7 +99,7 @@ def test_a_load_in_progress_does_not_bring_a_discarded_record_back(cache, time, 
     elif end == "clear":
         cache.clear()
     else:
-        cache.lose_confirmation()
+        cache.expire_confirmation()
         cache.confirm(time.now)
     cache.put(reservation, record)
     assert cache.get(record.id) is None
@@ -170,7 +170,7 @@ def test_nothing_is_served_without_a_confirmed_subscription(time):
 def test_a_lost_confirmation_empties_the_memory(cache):
     """N1: messages may have been missed."""
     record = load(cache, make_record())
-    cache.lose_confirmation()
+    cache.expire_confirmation()
     assert (cache.get(record.id), len(cache), cache.is_confirmed()) == (None, 0, False)
 
 

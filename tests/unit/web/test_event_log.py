@@ -351,9 +351,9 @@ def test_subjects_that_were_taken_wait_for_their_next_line(clock):
     limit = RateLimit(clock)
     assert limit.admit("a") == 1
     assert limit.admit("a") == 0
-    assert limit.take_due() == []
+    assert limit.pop_due() == []
     clock.now += 60
-    assert limit.take_due() == [("a", 1)]
+    assert limit.pop_due() == [("a", 1)]
     clock.now += 59
     assert limit.admit("a") == 0
     clock.now += 1
@@ -376,7 +376,7 @@ def test_a_limit_is_bounded_although_subjects_are_invented(clock):
     clock.now += 61
     assert limit.admit("https://later.example") == 1
     assert limit.admit("https://9999.example") == 1
-    assert limit.take_due(everything=True) == [("", 9_899)]
+    assert limit.pop_due(everything=True) == [("", 9_899)]
 
 
 def test_threads_lose_no_count(clock):

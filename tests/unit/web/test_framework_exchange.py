@@ -19,9 +19,9 @@ from sojourn.testing import FaultyStore
 from sojourn.web.framework_exchange import (
     FrameworkExchange,
     RequestHeaders,
-    answerable,
-    ask_on_error,
+    call_on_error,
     default_response,
+    is_answerable,
     read_request_headers,
 )
 
@@ -577,7 +577,7 @@ class TestErrors:
     )
     def test_an_error_of_a_session_is_answered(self, error, expected):
         """A23: a wrong configuration is an error of the server."""
-        assert answerable(error) is expected
+        assert is_answerable(error) is expected
 
     @pytest.mark.parametrize("form", ["async", "blocking"])
     async def test_on_error_answers(self, form):
@@ -590,17 +590,17 @@ class TestErrors:
             return request, error
 
         exchange = World(on_error=answer if form == "blocking" else answer_later).exchange()
-        assert await ask_on_error(exchange, "request", FAILURE) == ("request", FAILURE)
+        assert await call_on_error(exchange, "request", FAILURE) == ("request", FAILURE)
 
     async def test_on_error_is_not_called_for_other_errors_or_too_late(self):
         """A23."""
         exchange = World(on_error=lambda request, error: "answer").exchange()
-        assert await ask_on_error(exchange, None, ValueError()) is None
-        assert await ask_on_error(exchange, None, ConfigurationError("x")) is None
-        assert await ask_on_error(exchange, None, FAILURE) == "answer"
+        assert await call_on_error(exchange, None, ValueError()) is None
+        assert await call_on_error(exchange, None, ConfigurationError("x")) is None
+        assert await call_on_error(exchange, None, FAILURE) == "answer"
         exchange.response_started = True
-        assert await ask_on_error(exchange, None, FAILURE) is None
-        assert await ask_on_error(World().exchange(), None, FAILURE) is None
+        assert await call_on_error(exchange, None, FAILURE) is None
+        assert await call_on_error(World().exchange(), None, FAILURE) is None
 
     def test_a_failed_store_is_503(self, caplog):
         """A15, A23."""

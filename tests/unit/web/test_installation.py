@@ -255,9 +255,9 @@ class TestLifecycleDefaults:
         web = make(transport=["cookie", "header"]).web
         for cookies, expected in ((None, True), (b"__Host-sid=x", False), (b"theme=dark", True)):
             lifecycle = Request(web)
-            assert lifecycle.header_alone() is False
+            assert lifecycle.has_header_only() is False
             lifecycle.begin("https", b"shop.example", cookies)
-            assert lifecycle.header_alone() is expected
+            assert lifecycle.has_header_only() is expected
         cookies_only = SessionLifecycle(make().web)
         cookies_only.begin("https", b"shop.example", None)
-        assert cookies_only.header_alone() is False
+        assert cookies_only.has_header_only() is False

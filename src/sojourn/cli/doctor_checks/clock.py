@@ -54,7 +54,7 @@ def check_clock(context: CheckContext) -> Iterator[Finding]:
     direction = "ahead of" if after > found else "behind"
     problem = WRONG if difference >= _WRONG else OFFSET
     yield problem.finding(
-        f"the clock of this machine is {_words(difference)} {direction} the store's"
+        f"the clock of this machine is {_format_duration(difference)} {direction} the store's"
     )
 
 
@@ -70,9 +70,9 @@ def check_steps(context: CheckContext) -> Iterator[Finding]:
         return
     ahead = max((record.seen_at for record in context.sample.records), default=0) - wall_clock()
     if ahead > _OFFSET:
-        yield STEPPED.finding(f"a session was seen {_words(ahead)} in the future")
+        yield STEPPED.finding(f"a session was seen {_format_duration(ahead)} in the future")
 
 
-def _words(milliseconds: int) -> str:
+def _format_duration(milliseconds: int) -> str:
     seconds = milliseconds / 1000
     return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.1f} seconds"  # noqa: PLR2004 - for reading

@@ -365,7 +365,7 @@ def _check_save(
 def check_user(context: CheckContext) -> Iterator[Finding]:
     """Call each command that sessions need on keys and channels that do not exist."""
     inspector = cast("Inspector", context.inspector)
-    names, lines, keys = zip(*_harmless_commands(inspector.keys), strict=True)
+    names, lines, keys = zip(*_commands_without_effect(inspector.keys), strict=True)
     replies = context.run(inspector.call(*lines, keys=keys))
     refused = [
         (name, str(reply))
@@ -400,7 +400,7 @@ def check_user(context: CheckContext) -> Iterator[Finding]:
             yield PUBSUB.finding(f"SSUBSCRIBE: {refusal}")
 
 
-def _harmless_commands(keys: Keys) -> Iterator[tuple[str, Line, str]]:
+def _commands_without_effect(keys: Keys) -> Iterator[tuple[str, Line, str]]:
     """Yield names, commands without effect, and the key of each."""
     session_id = secrets.token_bytes(ID_BYTES)
     record, channel = keys.record(session_id), keys.channel(session_id)

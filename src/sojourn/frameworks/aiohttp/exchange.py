@@ -71,7 +71,7 @@ class AiohttpExchange(FrameworkExchange):
 
     def place(self, session: Session[Any]) -> None:
         """Set ``request["session"]``."""
-        store(self.request, SESSION, session)
+        set_item(self.request, SESSION, session)
 
     async def prepare(self, response: web.StreamResponse) -> None:
         """Commit, and add the headers of the session; called before the first byte is sent."""
@@ -161,7 +161,7 @@ def to_response(answer: ErrorResponse) -> web.Response:
 _unwarned: bool = True
 
 
-def store(request: web.BaseRequest, key: str, value: object) -> None:
+def set_item(request: web.BaseRequest, key: str, value: object) -> None:
     """Store a value in a request under a text.
 
     aiohttp warns once about the first use of a text, because an application should use
@@ -186,5 +186,5 @@ def exchanges_of(request: web.BaseRequest) -> list[Any]:
     found: list[Any] | None = request.get(_EXCHANGES)
     if found is None:
         found = []
-        store(request, _EXCHANGES, found)
+        set_item(request, _EXCHANGES, found)
     return found

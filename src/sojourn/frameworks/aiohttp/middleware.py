@@ -19,10 +19,10 @@ from sojourn.frameworks.aiohttp.exchange import (
     to_response,
 )
 from sojourn.frameworks.aiohttp.session import AiohttpNullSession, AiohttpSession
-from sojourn.frameworks.aiohttp.websocket import AiohttpSocket, hide_tickets
+from sojourn.frameworks.aiohttp.websocket import AiohttpSocket, redact_tickets
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
+from sojourn.web.framework_exchange import call_on_error, default_response, is_answerable
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,7 +44,7 @@ class SessionLayers:
         self._single = False  # the inner layer is called by the outer one
         self._alone = False  # nothing else of the application receives a response
 
-    def arrange(self, app: web.Application) -> None:
+    def add_layers(self, app: web.Application) -> None:
         """Add both layers to the application's middleware, and the signal; before it is frozen."""
         others = [each for each in app.middlewares if each not in (self.outer, self.inner)]
         self._single = not others
@@ -167,10 +167,10 @@ class SessionLayers:
                 await waiting
             raise
         except Exception as error:
-            if not answerable(error):
+            if not is_answerable(error):
                 raise
             failure = await _settle(exchange, error)
-            answer: web.StreamResponse | None = await ask_on_error(exchange, request, failure)
+            answer: web.StreamResponse | None = await call_on_error(exchange, request, failure)
             if answer is not None:
                 return answer
             if failure is not error:
@@ -335,15 +335,15 @@ def install(app: web.Application, sessions: Sessions[Any]) -> None:
     sessions.web.null_session_class = AiohttpNullSession
     layers = SessionLayers(sessions)
     app[_layers] = layers
-    layers.arrange(app)
+    layers.add_layers(app)
     if sessions.web.header_transport is not None:
-        ws_logger.addFilter(hide_tickets)
+        ws_logger.addFilter(redact_tickets)
     pre_freeze = app.pre_freeze
 
     def arrange_and_pre_freeze() -> None:
         # Now, because the application may have added middleware and signals after `install`.
         if not app.pre_frozen:
-            layers.arrange(app)
+            layers.add_layers(app)
         pre_freeze()
 
     # Not by an assignment, about which aiohttp warns: this replaces a method and is no state.

@@ -14,7 +14,7 @@ from sojourn.frameworks.aiohttp.exchange import (
     SESSION,
     read_request,
     replace_headers,
-    store,
+    set_item,
 )
 from sojourn.session import Session
 from sojourn.web.asgi_scope import Message, Scope
@@ -63,7 +63,7 @@ class _Requests:
         del request, error
 
 
-def hide_tickets(record: logging.LogRecord) -> bool:
+def redact_tickets(record: logging.LogRecord) -> bool:
     """Remove tickets from what aiohttp logs about unknown subprotocols; a filter.
 
     Returns:
@@ -142,7 +142,7 @@ class AiohttpSocket(WebSocketConnection):
     ) -> None:
         await self.receive()  # "websocket.connect"
         if self.session is not None:
-            store(self.request, SESSION, self.session)
+            set_item(self.request, SESSION, self.session)
         try:
             response = await handler(self.request)
         except web.HTTPException as raised:
@@ -151,7 +151,7 @@ class AiohttpSocket(WebSocketConnection):
             response = raised
         self._response = response if self._ws is None else self._ws
         if self._ws is None:
-            self._take_in()
+            self._pass_replacement()
             headers = select_caching(response.headers.items())
             await self.send(
                 {
@@ -167,16 +167,16 @@ class AiohttpSocket(WebSocketConnection):
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and place it."""
-        self._take_in()
+        self._pass_replacement()
         session = await super().load(on_store_failure)
-        store(self.request, SESSION, session)
+        set_item(self.request, SESSION, session)
         return session
 
     def place(self, session: Session[Any]) -> None:
         """Set ``request["session"]``."""
-        store(self.request, SESSION, session)
+        set_item(self.request, SESSION, session)
 
-    def _take_in(self) -> None:
+    def _pass_replacement(self) -> None:
         """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None and self.displaced_by is None:
             self.scope["session"] = self.request.get(SESSION)
@@ -191,7 +191,7 @@ class AiohttpSocket(WebSocketConnection):
         self._attach(response)
         self._preparing = True
         try:
-            self._take_in()
+            self._pass_replacement()
             chosen = response.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
             await self.send({"type": "websocket.accept", "subprotocol": chosen})
         finally:
@@ -212,7 +212,7 @@ class AiohttpSocket(WebSocketConnection):
 
     async def _receive_message_of(self, timeout: float | None = None) -> WSMessage:
         self._timeout = timeout
-        self._take_in()
+        self._pass_replacement()
         message = await self.receive()
         native: WSMessage | None = message.get("native")
         return WSMessage(WSMsgType.CLOSED, None, None) if native is None else native
@@ -220,7 +220,7 @@ class AiohttpSocket(WebSocketConnection):
     async def _send_message(
         self, sender: Callable[..., Awaitable[None]], *args: Any, **options: Any
     ) -> None:
-        self._take_in()
+        self._pass_replacement()
         await self.send(
             {"type": "websocket.send", "call": functools.partial(sender, *args, **options)}
         )
@@ -231,7 +231,7 @@ class AiohttpSocket(WebSocketConnection):
         ws = self._ws
         if ws is None or ws.closed or self._ws_close is None:
             return False
-        self._take_in()
+        self._pass_replacement()
         close = functools.partial(self._ws_close, code=code, message=message, drain=drain)
         await self.send({"type": "websocket.close", "call": close})
         return True

@@ -53,7 +53,7 @@ class SessionMixin:
         parent: Any = super()
         parent.mount(path, app)
         if isinstance(app, Application):
-            _share(app, self.sojourn_sessions)
+            _serve_mounted(app, self.sojourn_sessions)
 
 
 def install(app: Application, sessions: Sessions[Any]) -> None:
@@ -79,7 +79,7 @@ def install(app: Application, sessions: Sessions[Any]) -> None:
     changed.sojourn_sessions = sessions
     _add_component(app, sessions, "")
     for child in _mounted(app):
-        _share(child, sessions)
+        _serve_mounted(child, sessions)
 
 
 def uninstall(app: Application, sessions: Sessions[Any]) -> None:
@@ -97,7 +97,7 @@ def _mounted(app: Application) -> list[Application]:
     return [each for each in handlers if isinstance(each, Application)]
 
 
-def _share(app: Application, sessions: Sessions[Any]) -> None:
+def _serve_mounted(app: Application, sessions: Sessions[Any]) -> None:
     """Give a mounted application the session of the one that mounts it.
 
     BlackSheep does not route requests to applications that are mounted in a mounted one.

@@ -72,7 +72,7 @@ def _record_removed_password(
 
     Users of single sign-on always have an unusable one, so the stored one decides.
     """
-    if not _concerns_user(instance, raw=raw) or not _saves("password", update_fields):
+    if not _concerns_user(instance, raw=raw) or not _updates_field("password", update_fields):
         return
     vars(instance).pop(_REMOVED, None)
     if instance.pk is None or instance.has_usable_password():
@@ -91,7 +91,7 @@ def _end_sessions(
         return
     user = str(instance.pk)
     if (
-        _saves("is_active", update_fields)
+        _updates_field("is_active", update_fields)
         and not getattr(instance, "is_active", True)
         and not any(_is_accepted_by(backend, instance.pk) for backend in get_backends())
     ):
@@ -130,7 +130,7 @@ def _concerns_user(instance: Any, *, raw: bool = False) -> bool:
         return False
 
 
-def _saves(field: str, update_fields: Any) -> bool:
+def _updates_field(field: str, update_fields: Any) -> bool:
     return update_fields is None or field in update_fields
 
 

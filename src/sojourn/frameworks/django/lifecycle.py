@@ -132,7 +132,7 @@ class RequestLifecycle(SessionLifecycle):
         assert session is not None  # noqa: S101 - begin has set it
         request: Any = self.request  # Django's requests have attributes that middleware adds
         request.session = session
-        if self.header_alone():  # no page of another site can send it
+        if self.has_header_only():  # no page of another site can send it
             setattr(request, _WITHOUT_CSRF, True)
         current_session.set(ref(session))
         return session

@@ -135,7 +135,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
         store_failed = isinstance(error, StoreError)
-        if not store_failed or lifecycle.keeps_something():
+        if not store_failed or lifecycle.has_kept_changes():
             _log_failure(lifecycle)
         ended = store_failed or not lifecycle.destroys_session()
         if response is None:
@@ -194,7 +194,7 @@ class SessionMiddleware(typed_bases.SessionMiddleware):
         """Answer an error while the session was loaded or committed, or in the view (law A23)."""
         lifecycle.mark_failed()
         store_failed = isinstance(error, StoreError)
-        if not store_failed or lifecycle.keeps_something():
+        if not store_failed or lifecycle.has_kept_changes():
             await _alog_failure(lifecycle)
         ended = store_failed or not lifecycle.destroys_session()
         if response is None:

@@ -74,7 +74,7 @@ class RequestSession(SessionStore):
         copy = self._copy
         return self._engine, None if copy.record is None else copy.ticket()
 
-    def _take_key(self) -> None:
+    def _update_session_key(self) -> None:
         """Leave the cookie to the middleware."""
 
     def save_login(self) -> None:

@@ -100,7 +100,7 @@ class SessionStore(Session[Any], SessionBase):
         self._use(copy, engine)
         if not engine.commit_immediately(copy) and copy.renewal is None and running_loop() is None:
             run(self._write_activity())
-        self._take_key()
+        self._update_session_key()
 
     async def _aload_now(self) -> None:
         """Load the session under an event loop."""
@@ -115,7 +115,7 @@ class SessionStore(Session[Any], SessionBase):
         self._use(copy, engine)
         if not engine.commit_immediately(copy) and copy.renewal is None:
             await self._write_activity()
-        self._take_key()
+        self._update_session_key()
 
     def _start_loading(self) -> tuple[Engine, Ticket | None]:
         sessions = get_sessions()
@@ -147,7 +147,7 @@ class SessionStore(Session[Any], SessionBase):
             if current is None or current.user is None:
                 current_session.set(ref(self))
 
-    def _take_key(self) -> None:
+    def _update_session_key(self) -> None:
         """Make ``session_key`` the ticket of the record."""
         copy = self._copy
         if copy.record is None:
@@ -327,7 +327,7 @@ class SessionStore(Session[Any], SessionBase):
             self.update(data)
         self._copy.edit().set(CREATED, value=True)
         await self._engine.commit(self._copy, explicit=True)
-        self._take_key()
+        self._update_session_key()
         self.modified = True
 
     def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's signature
@@ -375,7 +375,7 @@ class SessionStore(Session[Any], SessionBase):
                 await engine.commit(copy, explicit=True)
         except SessionGone as error:
             raise UpdateError from error
-        self._take_key()
+        self._update_session_key()
 
     def delete(self, session_key: str | None = None) -> None:
         """Delete the record of a key, or of the public ID of a session.

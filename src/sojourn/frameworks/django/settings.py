@@ -57,7 +57,7 @@ class _Installation:
         self.sessions: Sessions[Any] | None = None
         self.stores: dict[tuple[object, ...], Any] = {}
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Build the installation again when it is requested next."""
         self.sessions = None
 
@@ -96,7 +96,7 @@ def _build() -> Sessions[Any]:
     sessions: Sessions[Any] = Sessions(**cast("Options", options))
     if by_url:
         _installation.stores[key] = sessions.store
-    idle, absolute = _bounds()
+    idle, absolute = _stated_limits()
     sessions.engine.writer.limit_record = RecordLimits(
         sessions.engine.policy, idle_bounded=idle, absolute_bounded=absolute
     )
@@ -104,15 +104,15 @@ def _build() -> Sessions[Any]:
     return sessions
 
 
-def _bounds() -> tuple[bool, bool]:
+def _stated_limits() -> tuple[bool, bool]:
     """Return which limits SOJOURN states, the idle and the absolute one: ``set_expiry`` obeys."""
-    given = _given()
+    given = _read_setting()
     preset = given.get("preset") is not None
     idle = preset or "timeout" in given or "idle_timeout" in given
     return idle, preset or given.get("absolute_timeout") is not None
 
 
-def _given() -> dict[str, Any]:
+def _read_setting() -> dict[str, Any]:
     """Return the setting SOJOURN.
 
     Raises:
@@ -139,7 +139,7 @@ def read_options() -> dict[str, Any]:
     Raises:
         ConfigurationError: SOJOURN is no dict, or has an option that Django has a setting for.
     """
-    given = _given()
+    given = _read_setting()
     options: dict[str, Any] = {
         "cookie": settings.SESSION_COOKIE_NAME,
         "path": settings.SESSION_COOKIE_PATH,
@@ -160,7 +160,7 @@ def read_options() -> dict[str, Any]:
 
 def _setting_changed(*, setting: str, **_: object) -> None:
     if setting in SETTINGS:
-        _installation.forget()
+        _installation.reset()
 
 
 setting_changed.connect(_setting_changed, dispatch_uid="sojourn.settings")

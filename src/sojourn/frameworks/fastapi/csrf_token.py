@@ -65,7 +65,7 @@ class Csrf:
         """
         if not (
             request.method in SAFE_METHODS
-            or request.scope[CONNECTION].header_alone()
+            or request.scope[CONNECTION].has_header_only()
             or session.check_csrf(await self._find(request))
         ):
             raise HTTPException(

@@ -36,9 +36,9 @@ def csrf_token() -> str:
 
 
 def is_exempt() -> bool:
-    """Return whether the present request needs no token: see ``SessionLifecycle.header_alone``."""
+    """Return whether the present request needs no token: see ``has_header_only``."""
     lifecycle: FlaskLifecycle | None = request.environ.get(LIFECYCLE)
-    return lifecycle is not None and lifecycle.header_alone()
+    return lifecycle is not None and lifecycle.has_header_only()
 
 
 def check_csrf() -> None:

@@ -128,7 +128,7 @@ class ErrorHandling:
         on_error = self._web.config.on_error
         result = None if on_error is None else on_error(request, error)
         if result is None:
-            result = _ask_handlers(app, error, context)
+            result = _call_handlers(app, error, context)
         if result is None:
             result = _default_response(app, lifecycle, error)
         if result is None:
@@ -139,7 +139,7 @@ class ErrorHandling:
         return response
 
 
-def _ask_handlers(app: Any, error: SojournError, context: tuple[Any, ...]) -> Any:
+def _call_handlers(app: Any, error: SojournError, context: tuple[Any, ...]) -> Any:
     """Return the response of the application's handler; None if it has none.
 
     For the class of the error or a base class of it, or for the status of the response.

@@ -72,7 +72,7 @@ class ResponseLifecycle(SessionLifecycle):
         if status >= _SERVER_ERROR and (self.store_failed or self.unavailable):
             add_retry_headers(response)
             headers[:] = caching_headers(response)
-            if not self.keeps_something():
+            if not self.has_kept_changes():
                 self.mark_failed()
                 self.settled = True  # a store that has just failed is not called again
         if self.settled:
@@ -102,7 +102,7 @@ class ResponseLifecycle(SessionLifecycle):
         if self.settled or self.responded:
             return None
         self.settled = True
-        if isinstance(error, StoreError) and not self.keeps_something():
+        if isinstance(error, StoreError) and not self.has_kept_changes():
             self.mark_failed()  # as in `commit_for`
             return None
         return self.fail(cancelled=not isinstance(error, Exception))

@@ -41,7 +41,7 @@ async def require_csrf(
         token = (await connection.form()).get(_FIELD)
     session = await load(connection.scope)
     scope: Any = connection.scope
-    if not scope[CONNECTION].header_alone() and not session.check_csrf(token):
+    if not scope[CONNECTION].has_header_only() and not session.check_csrf(token):
         raise PermissionDeniedException(
             f"the CSRF token is missing or wrong; send session.csrf_token as {_HEADER} or {_FIELD}"
         )

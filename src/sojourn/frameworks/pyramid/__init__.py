@@ -20,7 +20,7 @@ from zope.interface import classImplements  # type: ignore[import-untyped] # it 
 
 from sojourn.config import AllOptions, Options
 from sojourn.errors import ConfigurationError, SojournError
-from sojourn.frameworks.install import announce
+from sojourn.frameworks.install import notify_listeners
 from sojourn.frameworks.pyramid.csrf import CSRFStoragePolicy
 from sojourn.frameworks.pyramid.request_lifecycle import RequestLifecycle
 from sojourn.frameworks.pyramid.session import (
@@ -28,7 +28,7 @@ from sojourn.frameworks.pyramid.session import (
     PyramidSession,
     session_classes,
 )
-from sojourn.frameworks.pyramid.tweens import SESSIONS, ask_application
+from sojourn.frameworks.pyramid.tweens import SESSIONS, call_on_error
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
@@ -66,7 +66,7 @@ def includeme(config: Any) -> None:
     """Give each request a session, with the settings ``sojourn.*``: ``config.include``."""
     sessions: Sessions[Any] = Sessions(**read_settings(config, {}))
     _install(config, sessions)
-    announce(config, sessions)
+    notify_listeners(config, sessions)
 
 
 def install(config: Any, sessions: Sessions[Any]) -> None:
@@ -251,7 +251,7 @@ def _wrap_router(router: Any, sessions: Sessions[Any], execute: Callable[..., An
     def answer(environ: Environ, error: SojournError) -> Any:
         request = router.request_factory(environ)
         request.registry = router.registry
-        return ask_application(sessions, request, error)
+        return call_on_error(sessions, request, error)
 
     middleware = SessionMiddleware(serve, sessions, autoload=False, error_handler=answer)
     router.execution_policy = lambda _environ, _router: middleware

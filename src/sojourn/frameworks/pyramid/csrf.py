@@ -36,7 +36,7 @@ class CSRFStoragePolicy:
         """
         session = request.session
         exchange: WSGIExchange | None = request.environ.get(EXCHANGE)
-        if exchange is not None and exchange.header_alone():
+        if exchange is not None and exchange.has_header_only():
             return True
         if session.check_csrf(token):
             return True

@@ -88,12 +88,12 @@ class RequestLifecycle(SessionLifecycle):
         except StoreError:
             raw, body = unavailable_response(read_header(request.environ, "HTTP_ACCEPT"))
             response.status = 503
-            response.headerlist = _spelled(decode_headers(raw))
+            response.headerlist = _title_case(decode_headers(raw))
             response.app_iter = [body]
             self.mark_failed()
             self.response_started: bool = True
             return
-        response.headerlist = _spelled(decode_headers(headers))
+        response.headerlist = _title_case(decode_headers(headers))
         if not complete:
             response.app_iter = _CommittedStream(response.app_iter, self)
 
@@ -105,7 +105,7 @@ class RequestLifecycle(SessionLifecycle):
                 run(waiting)
 
 
-def _spelled(headers: TextHeaders) -> TextHeaders:
+def _title_case(headers: TextHeaders) -> TextHeaders:
     """Return headers whose names are spelled as Pyramid does, for code that compares them."""
     return [(name.title() if name.islower() else name, value) for name, value in headers]
 

@@ -18,7 +18,7 @@ from sojourn.web.wsgi import EXCHANGE, WSGIExchange
 SESSIONS: Final = "sojourn.sessions"
 
 #: The environ key of the ``id`` of the error that ``on_error`` was called for.
-ASKED: Final = "sojourn.asked"
+ON_ERROR_CALLED: Final = "sojourn.on_error_called"
 
 #: Raised by views as a part of the ordinary course: the status of the response decides (law A10).
 _ORDINARY: Final = (SessionRequired, RecentAuthRequired)
@@ -52,7 +52,7 @@ def commit_tween_factory(handler: Handler, registry: Any) -> Handler:
             exchange.commit_response(status)
         except SojournError as error:
             exchange.settle(error)
-            answer = ask_application(sessions, request, error)
+            answer = call_on_error(sessions, request, error)
             return request.invoke_exception_view(reraise=True) if answer is None else answer
         return response
 
@@ -75,7 +75,7 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
                 raise
             if not isinstance(error, _ORDINARY):
                 exchange.settle(error)
-            answer = ask_application(sessions, request, error)
+            answer = call_on_error(sessions, request, error)
             if answer is None:
                 raise
             exchange.settle(error)
@@ -84,15 +84,15 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
     return error_tween
 
 
-def ask_application(sessions: Sessions[Any], request: Any, error: SojournError) -> Any:
+def call_on_error(sessions: Sessions[Any], request: Any, error: SojournError) -> Any:
     """Return the response of ``on_error``; None if there is none, or if it was called before."""
     on_error = sessions.web.config.on_error
     if (
         on_error is None
         or isinstance(error, ConfigurationError)
-        or request.environ.get(ASKED) == id(error)
+        or request.environ.get(ON_ERROR_CALLED) == id(error)
     ):
         return None
-    request.environ[ASKED] = id(error)
+    request.environ[ON_ERROR_CALLED] = id(error)
     answer = on_error(request, error)
     return answer if answer is None or request.is_response(answer) else request.get_response(answer)

@@ -37,10 +37,10 @@ def csrf_token() -> str:
 
 
 def is_exempt() -> bool:
-    """Return whether the present request needs no token: see ``SessionLifecycle.header_alone``."""
+    """Return whether the present request needs no token: see ``has_header_only``."""
     scope: Any = request.scope
     lifecycle: QuartLifecycle | None = scope.get(LIFECYCLE)
-    return lifecycle is not None and lifecycle.header_alone()
+    return lifecycle is not None and lifecycle.has_header_only()
 
 
 async def check_csrf() -> None:

@@ -135,7 +135,7 @@ class ErrorHandling:
         if _is_asgi(result):
             result = await _call_asgi(app, result)
         if result is None:
-            result = await _ask_handlers(app, error, context)
+            result = await _call_handlers(app, error, context)
         if result is None:
             result = _default_response(app, lifecycle, error)
         if result is None:
@@ -154,7 +154,7 @@ async def _finalize(
     return response
 
 
-async def _ask_handlers(app: Any, error: SojournError, context: tuple[Any, ...]) -> Any:
+async def _call_handlers(app: Any, error: SojournError, context: tuple[Any, ...]) -> Any:
     """Return the response of the application's handler; None if it has none.
 
     For the class of the error or a base class of it, or for the status of the response.

@@ -24,7 +24,7 @@ from sojourn.frameworks.sanic.websocket import SanicSocket
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.framework_exchange import answerable, ask_on_error, default_response
+from sojourn.web.framework_exchange import call_on_error, default_response, is_answerable
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.status import SERVER_ERROR
 from sojourn.web.websocket import ForeignOriginError
@@ -167,8 +167,8 @@ class SanicAdapter:
                     await lifecycle.settle(exception)
             except Exception as error:  # noqa: BLE001 - answered instead of the first error
                 failure = error
-        response = await ask_on_error(lifecycle, request, failure)
-        if response is None and answerable(failure):
+        response = await call_on_error(lifecycle, request, failure)
+        if response is None and is_answerable(failure):
             error_handler = self._app.error_handler
             if error_handler.lookup(failure, request.name) is None:
                 answer = default_response(lifecycle, failure, request.headers.get("accept"))
@@ -206,7 +206,7 @@ def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
             if exchange.response_started:
                 exchange.end()
 
-    return _look_like(serve, handler, handler)
+    return _copy_attributes(serve, handler, handler)
 
 
 async def _commit_after(exchange: SanicExchange, handling: Awaitable[Any]) -> Any:
@@ -257,10 +257,10 @@ def _serve_socket(handler: Any) -> Callable[..., Any]:
         answer = functools.partial(answering, request, *args, subprotocols=protocols, **kwargs)
         return await socket.run(answer)
 
-    return _look_like(serve, handler, own)
+    return _copy_attributes(serve, handler, own)
 
 
-def _look_like(
+def _copy_attributes(
     serve: Callable[..., Any], handler: Callable[..., Any], own: Callable[..., Any]
 ) -> Callable[..., Any]:
     """Give a wrapper the attributes of the handler, and the types of the application's function.

@@ -93,7 +93,7 @@ class SanicSocket(WebSocketConnection):
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and place it."""
-        self._take_in()
+        self._pass_replacement()
         session = await super().load(on_store_failure)
         copy = self.working_copy
         assert copy is not None  # noqa: S101 - set with the session
@@ -101,7 +101,7 @@ class SanicSocket(WebSocketConnection):
         self._request.ctx.session = session
         return session
 
-    def _take_in(self) -> None:
+    def _pass_replacement(self) -> None:
         """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None:
             context = self._request.ctx
@@ -122,7 +122,7 @@ class SanicSocket(WebSocketConnection):
             setattr(ws, name, method)
         try:
             await handler()
-            self._take_in()
+            self._pass_replacement()
         except SocketEnded:
             pass  # closed already
         except Exception as error:
@@ -146,7 +146,7 @@ class SanicSocket(WebSocketConnection):
     # Called by the handler
 
     async def _recv(self, *args: Any, **kwargs: Any) -> Any:
-        self._take_in()
+        self._pass_replacement()
         self._ws_recv = functools.partial(type(self._ws).recv, self._ws, *args, **kwargs)
         message = await self.receive()
         if "error" in message:
@@ -158,13 +158,13 @@ class SanicSocket(WebSocketConnection):
     async def _send_data_of(
         self, send: Callable[..., Awaitable[None]], *args: Any, **kwargs: Any
     ) -> None:
-        self._take_in()
+        self._pass_replacement()
         await self.send(
             {"type": "websocket.send", "call": functools.partial(send, *args, **kwargs)}
         )
 
     async def _close_of(self, code: int = 1000, reason: str = "") -> None:
-        self._take_in()
+        self._pass_replacement()
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
     # Called by `WebSocketConnection`, with messages of ASGI

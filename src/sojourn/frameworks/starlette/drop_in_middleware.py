@@ -91,7 +91,11 @@ class SessionMiddleware(asgi.SessionMiddleware):
                 given["persistent"] = True
                 if max_age <= 0:  # the session ends at once: the shortest timeout here
                     given["timeout"] = given["absolute_timeout"] = 0.001
-            if secret_key is not None and "secret" not in options and _is_strong(str(secret_key)):
+            if (
+                secret_key is not None
+                and "secret" not in options
+                and _is_strong_secret(str(secret_key))
+            ):
                 given["secret"] = str(secret_key)
             sessions = Sessions(**{**given, **options})
             sessions.web.lower_case_attributes()
@@ -128,7 +132,7 @@ class _FirstConnection:
         return self.app(scope, receive, send)
 
 
-def _is_strong(secret_key: str) -> bool:
+def _is_strong_secret(secret_key: str) -> bool:
     try:
         check_secrets(secret_key, source="secret_key")
     except ConfigurationError:

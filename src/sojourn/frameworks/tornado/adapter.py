@@ -30,7 +30,7 @@ from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.added_headers import find_added
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
-from sojourn.web.framework_exchange import ask_on_error, default_response
+from sojourn.web.framework_exchange import call_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
 from sojourn.web.status import SERVER_ERROR
 
@@ -315,7 +315,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
         except Exception as failure:  # noqa: BLE001 - answered instead of the first error
             error = failure
         self.sojourn_finishing = None
-        response = await ask_on_error(exchange, self, error)
+        response = await call_on_error(exchange, self, error)
         if response is not None:
             self._sojourn_send(response)
             return

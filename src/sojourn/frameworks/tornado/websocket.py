@@ -19,7 +19,7 @@ from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.asgi_scope import Message, Scope
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
-from sojourn.web.framework_exchange import answerable
+from sojourn.web.framework_exchange import is_answerable
 from sojourn.web.header_transport import accepted_protocol, application_protocols
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import decode_headers
@@ -89,12 +89,12 @@ class TornadoSocket(WebSocketConnection):
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of this socket, once, and place it."""
-        self.take_in()
+        self.pass_replacement()
         session = await super().load(on_store_failure)
         self.present = session
         return session
 
-    def take_in(self) -> None:
+    def pass_replacement(self) -> None:
         """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None:
             self.scope["session"] = self.present
@@ -201,7 +201,7 @@ class SocketMixin(WebSocketHandler):
             await run()
             if self.sojourn_finishing is not None:
                 await self.sojourn_finishing
-            socket.take_in()
+            socket.pass_replacement()
             if socket.failure is not None:
                 raise socket.failure  # so that the changes are dropped (law A10)
 
@@ -225,7 +225,7 @@ class SocketMixin(WebSocketHandler):
         """Commit, so that the cookie travels in the handshake; then answer it and serve."""
         socket = self.sojourn_socket
         if socket is not None and self.request.headers.get("Upgrade", "").lower() == "websocket":
-            socket.take_in()
+            socket.pass_replacement()
             socket.accepting = True
             await socket.send({"type": "websocket.accept"})
         await super().get(*args, **kwargs)
@@ -253,7 +253,7 @@ class SocketMixin(WebSocketHandler):
         return self._sojourn_message(socket, message, super().on_message)
 
     async def _sojourn_message(self, socket: TornadoSocket, message: Any, call: Any) -> None:
-        socket.take_in()
+        socket.pass_replacement()
         socket.incoming = message
         received = await socket.receive()
         if received["type"] == "websocket.disconnect":
@@ -262,7 +262,7 @@ class SocketMixin(WebSocketHandler):
             result = call(received["data"])
             if inspect.isawaitable(result):
                 await result
-            socket.take_in()
+            socket.pass_replacement()
             await socket.commit_changes()
         except WebSocketClosedError:
             if self.ws_connection is not None and not self.ws_connection.is_closing():
@@ -290,7 +290,7 @@ class SocketMixin(WebSocketHandler):
         return future
 
     async def _sojourn_write(self, socket: TornadoSocket, call: Any) -> None:
-        socket.take_in()
+        socket.pass_replacement()
         try:
             await socket.send({"type": "websocket.send", "call": call})
         except SocketEnded:
@@ -308,7 +308,7 @@ class SocketMixin(WebSocketHandler):
     async def _sojourn_close(
         self, socket: TornadoSocket, code: int | None, reason: str | None
     ) -> None:
-        socket.take_in()
+        socket.pass_replacement()
         await socket.commit_changes()
         super().close(code, reason)
 
@@ -327,7 +327,7 @@ class SocketMixin(WebSocketHandler):
         if (
             socket is not None
             and isinstance(error, SojournError)
-            and answerable(error)
+            and is_answerable(error)
             and self.ws_connection is None
         ):
             socket.failure = error
@@ -357,7 +357,7 @@ class SocketMixin(WebSocketHandler):
             return super().finish(chunk)
         if self.sojourn_finishing is not None:
             return self.sojourn_finishing
-        socket.take_in()
+        socket.pass_replacement()
         socket.adopt_replacement()
         selected = select_caching(self._headers.get_all())
         sent = socket.respond(self.get_status(), selected, complete=True)

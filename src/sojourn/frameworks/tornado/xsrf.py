@@ -44,7 +44,7 @@ class XSRFMixin(RequestHandler):
         if exchange is None or exchange.session is None:
             super().check_xsrf_cookie()
             return
-        if exchange.header_alone():
+        if exchange.has_header_only():
             return
         name = self.settings.get("xsrf_cookie_name", "_xsrf")
         token = (

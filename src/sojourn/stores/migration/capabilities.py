@@ -90,7 +90,7 @@ class _UserIndex(MigratingStore):
         old, new = cast("tuple[SupportsUserIndex, ...]", (self.old, self.new))
         for name in record.index_names()[:1]:
             listed = await old.list_by_index(name)
-            await each([self._move_if_readable(other.id) for other in listed if _matters(other)])
+            await each([self._move_if_readable(other.id) for other in listed if _is_unmoved(other)])
             copies = [other for other in await new.list_by_index(name) if other.in_transit]
             await each([self._settle_copy(copy) for copy in copies])
 
@@ -161,7 +161,7 @@ class _UserIndex(MigratingStore):
             for stored in await cast("SupportsUserIndex", store).list_by_index(name):
                 if not stored.in_transit:
                     found[stored.id] = stored
-                elif _matters(stored):
+                elif _is_unmoved(stored):
                     moving.add(stored.id)
         for session_id in moving - found.keys():
             with suppress(UnreadableRecord):
@@ -395,7 +395,7 @@ _SHARED: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
 )
 
 #: The class for each capability that the store which is written must have.
-_OF_THE_WRITTEN: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
+_OF_WRITTEN_STORE: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
     (SupportsServerTime, _ServerTime),
     (SupportsHistory, _History),
     (SupportsImmediate, _Immediate),
@@ -485,7 +485,7 @@ def _combine(old: Store, new: Store, *, prepare: bool) -> MigratingStore:
     indexes_alike = isinstance(old, SupportsUserIndex) or not isinstance(new, SupportsUserIndex)
     bases += [
         kind
-        for capability, kind in _OF_THE_WRITTEN
+        for capability, kind in _OF_WRITTEN_STORE
         if isinstance(written, capability) and (indexes_alike or kind is not _Immediate)
     ]
     if isinstance(old, NeedsPurge) or isinstance(new, NeedsPurge):
@@ -498,7 +498,7 @@ def _class_of(bases: tuple[type[MigratingStore], ...]) -> type[MigratingStore]:
     return type("MigratingStore", bases or (MigratingStore,), {})
 
 
-def _matters(stored: Record) -> bool:
+def _is_unmoved(stored: Record) -> bool:
     """Return whether a record of the old store is a session that has not moved yet."""
     try:
         found = interpret(stored)

@@ -198,7 +198,7 @@ class _Run:
         await self._copy_cutoffs_of(users)
         while not self._progress.finished:
             before = self._progress
-            unreadable = await self._pass()
+            unreadable = await self._scan_once()
             now = self._progress
             self._report(
                 passes=before.passes + 1,
@@ -212,13 +212,15 @@ class _Run:
         if self._on_progress is not None:
             self._on_progress(self._progress)
 
-    async def _pass(self) -> int:
+    async def _scan_once(self) -> int:
         """Visit the old store once; return the number of unreadable records."""
         assert isinstance(self._old, SupportsListing)  # noqa: S101 - checked by `amigrate`
         unreadable, cursor, is_last = 0, "", False
         while not is_last:
             page = await self._old.list_page(cursor, self._batch_size)
-            moves = [self._move(record) for record in page.records if _is_left(record)]
+            moves = [
+                self._move(record) for record in page.records if _is_unmoved_or_unreadable(record)
+            ]
             outcomes = await each(moves)
             moved, completed = outcomes.count("moved"), outcomes.count("completed")
             unreadable += page.unreadable + outcomes.count("unreadable")
@@ -326,7 +328,7 @@ class _Run:
         return await old.save_login(login, 1, limit=None, now=authenticated_at) is REVOKED
 
 
-def _is_left(stored: Record) -> bool:
+def _is_unmoved_or_unreadable(stored: Record) -> bool:
     """Return whether a record of the old store is more than the trace of a session that moved."""
     try:
         found = interpret(stored)

@@ -104,7 +104,7 @@ class MigratingStore:
             if await self._insert(store, record):
                 # The ID is free in both stores. Of two processes that insert it at the same time,
                 # one into each store, at most one succeeds, because each checks after its insert.
-                if not await self._is_taken(other, record.id):
+                if not await self._is_id_in_use(other, record.id):
                     return True
                 await store.delete(record.id)
                 return False
@@ -119,7 +119,7 @@ class MigratingStore:
             return isinstance(result, LoginSaved)
         return await store.create(record)
 
-    async def _is_taken(self, store: Store, session_id: bytes) -> bool:
+    async def _is_id_in_use(self, store: Store, session_id: bytes) -> bool:
         """Return whether a store has a session or tombstone with an ID, readable or not."""
         try:
             return isinstance(interpret(await store.load(session_id)), Record)

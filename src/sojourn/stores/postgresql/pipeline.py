@@ -115,7 +115,7 @@ def exchange(
         outcome = yield from _receive(pgconn)
         if isinstance(outcome, ServerError):
             for query in transaction:
-                prepared.forget(query.statement)
+                prepared.invalidate(query.statement)
         else:
             outcome = list(itertools.compress(outcome, results))
         outcomes.append(outcome)
@@ -286,7 +286,7 @@ class PreparedStatements:
         prepared.lifetime = min(2 * prepared.lifetime, _MAX_REPLAN)
         return expected
 
-    def forget(self, statement: Statement) -> None:
+    def invalidate(self, statement: Statement) -> None:
         """Prepare a statement again, because its preparation may have failed with the rest."""
         prepared = self._statements.get(statement)
         if prepared is not None:

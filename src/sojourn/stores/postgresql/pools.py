@@ -86,9 +86,9 @@ class BlockingPoolTransport(_PoolTransport):
         return await offload(self._exchange, transactions, deadline)
 
     def _connect(self, deadline: float) -> None:
-        self._pool.putconn(self._take(deadline))
+        self._pool.putconn(self._acquire(deadline))
 
-    def _take(self, deadline: float) -> psycopg.Connection[Any]:
+    def _acquire(self, deadline: float) -> psycopg.Connection[Any]:
         while True:
             try:
                 connection: psycopg.Connection[Any] = self._pool.getconn(
@@ -104,7 +104,7 @@ class BlockingPoolTransport(_PoolTransport):
             self._pool.putconn(connection)
 
     def _exchange(self, transactions: Sequence[Transaction], deadline: float) -> list[Outcome]:
-        connection = self._take(deadline)
+        connection = self._acquire(deadline)
         pgconn = connection.pgconn
         try:
             pgconn.enter_pipeline_mode()
@@ -140,9 +140,9 @@ class AsyncPoolTransport(_PoolTransport):
 
     async def connect(self, deadline: float) -> None:
         """Take a working connection and return it; see ``Transport``."""
-        await self._pool.putconn(await self._take(deadline))
+        await self._pool.putconn(await self._acquire(deadline))
 
-    async def _take(self, deadline: float) -> psycopg.AsyncConnection[Any]:
+    async def _acquire(self, deadline: float) -> psycopg.AsyncConnection[Any]:
         while True:
             try:
                 connection: psycopg.AsyncConnection[Any] = await self._pool.getconn(
@@ -158,7 +158,7 @@ class AsyncPoolTransport(_PoolTransport):
 
     async def exchange(self, transactions: Sequence[Transaction], deadline: float) -> list[Outcome]:
         """Execute transactions; see ``Transport``."""
-        connection = await self._take(deadline)
+        connection = await self._acquire(deadline)
         pgconn = connection.pgconn
         try:
             pgconn.enter_pipeline_mode()

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from sojourn.stores.redis.connection import Line, Transport, pack
 from sojourn.stores.redis.errors import ConnectionLost, ServerError
 from sojourn.stores.redis.keys import Keys
-from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, ask_sentinels
+from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, query_sentinels
 from sojourn.stores.redis.server_checks import parse_info
 from sojourn.stores.redis.store import RedisStore
 
@@ -98,7 +98,7 @@ class Inspector:
         topology = self._topology
         if not topology.sentinels:
             return []
-        return ask_sentinels(topology.sentinels, topology.service, self._timeout)
+        return query_sentinels(topology.sentinels, topology.service, self._timeout)
 
     async def slot_ranges(self) -> list[SlotRange]:
         """Return the slots that the primaries of a cluster serve.
@@ -150,7 +150,9 @@ class Inspector:
         Raises:
             ConnectionLost: a primary does not answer.
         """
-        places = list(self._places(ranges)) if self.is_cluster else [("", self.keys.events)]
+        places = (
+            list(self._keys_by_primary(ranges)) if self.is_cluster else [("", self.keys.events)]
+        )
         keys = [key for _, key in places]
         replies = await self.call(*[("INFO",)] * len(keys), keys=keys)
         _raise_lost(replies)
@@ -178,7 +180,7 @@ class Inspector:
             if isinstance(reply, list)
         ]
 
-    def _places(self, ranges: Sequence[SlotRange]) -> Iterator[tuple[str, str]]:
+    def _keys_by_primary(self, ranges: Sequence[SlotRange]) -> Iterator[tuple[str, str]]:
         """Yield each primary of a cluster with a key that it stores."""
         slots = {key_slot(tag.encode()): tag for tag in self.keys.tags()}
         found = set()

@@ -340,7 +340,7 @@ class Subscriber:
 
     def _handle(self, node: _NodeSubscriptions, reply: Any) -> None:
         if has_code(reply, "MOVED"):
-            self._follow(node, reply)
+            self._follow_redirection(node, reply)
         elif isinstance(reply, ServerError):
             self._handle_error(node, reply)
         elif isinstance(reply, list):
@@ -368,7 +368,7 @@ class Subscriber:
             earliest = max(time.monotonic(), self._gap_reported_at + _GAP_INTERVAL)
             self._gap_at = min(self._gap_at, earliest)
 
-    def _follow(self, node: _NodeSubscriptions, moved: ServerError) -> None:
+    def _follow_redirection(self, node: _NodeSubscriptions, moved: ServerError) -> None:
         """Subscribe to the channels of a slot at the node that serves it."""
         slot, host, port = parse_redirection(moved)
         channels = [channel for channel in node.pending if key_slot(channel.encode()) == slot]

@@ -37,7 +37,7 @@ class SentinelAnswer:
     quorum_error: str = ""
 
 
-def ask_sentinels(
+def query_sentinels(
     sentinels: Sequence[ServerAddress], service: str, timeout: float
 ) -> list[SentinelAnswer]:
     """Ask each Sentinel about a service, all at the same time.
@@ -48,10 +48,10 @@ def ask_sentinels(
         timeout: seconds that each may take.
     """
     with ThreadPoolExecutor(len(sentinels)) as threads:
-        return list(threads.map(partial(_ask, service=service, timeout=timeout), sentinels))
+        return list(threads.map(partial(_query, service=service, timeout=timeout), sentinels))
 
 
-def _ask(sentinel: ServerAddress, *, service: str, timeout: float) -> SentinelAnswer:
+def _query(sentinel: ServerAddress, *, service: str, timeout: float) -> SentinelAnswer:
     address = str(sentinel)
 
     async def locate(_: float) -> ServerAddress:

@@ -160,7 +160,7 @@ def sentinel_service(
         return replace(address, host=host, port=port)
 
     async def locate(timeout: float, deadline: float) -> ServerAddress:
-        found: ServerAddress = await _before(deadline, offload(discover, timeout))
+        found: ServerAddress = await _await_until(deadline, offload(discover, timeout))
         return found
 
     def nodes(timeout: float) -> SubscriptionNodes:
@@ -186,7 +186,7 @@ def _open_push_stream(address: ServerAddress, timeout: float, node: Node) -> Blo
     return open_push_stream(replace(address, host=node[0], port=node[1]), timeout)
 
 
-async def _before(deadline: float, work: Coroutine[Any, Any, Any]) -> Any:
+async def _await_until(deadline: float, work: Coroutine[Any, Any, Any]) -> Any:
     """Await a coroutine until a deadline; without an event loop it must keep the deadline itself.
 
     Raises:
@@ -240,7 +240,7 @@ class SlotMap:
             ConnectionLost: no node answers.
         """
         try:
-            await _before(deadline, self._load())
+            await _await_until(deadline, self._load())
         except _DISCOVERY_ERRORS as error:
             raise connect_failed(error) from error
         self._nodes.clear()
@@ -340,9 +340,9 @@ class ClusterTransport:
         if not self._slots.is_loaded:
             await self._slots.refresh(deadline)
         replies: list[Any] = [None] * len(lines)
-        parts: dict[Node, _Part] = {}
+        parts: dict[Node, _NodeBatch] = {}
         for index, line in enumerate(lines):
-            parts.setdefault(self._slots.node_of(keys[index]), _Part()).add(index, line)
+            parts.setdefault(self._slots.node_of(keys[index]), _NodeBatch()).add(index, line)
         for _ in range(_MAX_ATTEMPTS):
             answers = await _gather(
                 [self._exchange_node(node, part, deadline) for node, part in parts.items()]
@@ -364,11 +364,11 @@ class ClusterTransport:
             for index, sender in redirected:
                 node = self._slots.follow(replies[index], sender)
                 is_asking = replies[index].code == "ASK"
-                parts.setdefault(node, _Part()).add(index, lines[index], is_asking=is_asking)
+                parts.setdefault(node, _NodeBatch()).add(index, lines[index], is_asking=is_asking)
         return replies
 
     async def _exchange_node(
-        self, node: Node, part: _Part, deadline: float
+        self, node: Node, part: _NodeBatch, deadline: float
     ) -> list[Any] | ConnectionLost:
         try:
             replies = await self._transport(node).exchange(
@@ -430,7 +430,7 @@ class ClusterTransport:
             transport.close()
 
 
-class _Part:
+class _NodeBatch:
     """The commands of a batch for one node.
 
     Attributes:

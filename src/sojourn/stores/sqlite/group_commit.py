@@ -117,7 +117,9 @@ class GroupCommitter(Worker):
             self.start()
         self._queue.put(write)
 
-    def try_now(self, operation: Callable[[sqlite3.Connection, *Args], bool], *args: *Args) -> bool:
+    def try_execute(
+        self, operation: Callable[[sqlite3.Connection, *Args], bool], *args: *Args
+    ) -> bool:
         """Execute one write at once, as a transaction of its own.
 
         Only the first write of a tick does; further ones share the transaction at its end. With one

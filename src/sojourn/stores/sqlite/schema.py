@@ -73,7 +73,9 @@ class Schema:
     """
 
     def __init__(self, realm: str) -> None:
-        self.sessions: Final = "sessions" if realm == "default" else f"sessions_{_fold(realm)}"
+        self.sessions: Final = (
+            "sessions" if realm == "default" else f"sessions_{_escape_case(realm)}"
+        )
         self.events: Final = f"events:{self.sessions}"
         self._names: Final = {
             "@sessions": _quote(self.sessions),
@@ -110,17 +112,17 @@ def realms_of(connection: sqlite3.Connection) -> list[str]:
     """Return the realms that have tables in a database, in alphabetical order."""
     tables = [name for (name,) in connection.execute(_LIST_SESSION_TABLES)]
     return sorted(
-        "default" if name == "sessions" else _unfold(name.removeprefix("sessions_"))
+        "default" if name == "sessions" else _unescape_case(name.removeprefix("sessions_"))
         for name in tables
     )
 
 
-def _fold(realm: str) -> str:
+def _escape_case(realm: str) -> str:
     """Encode upper case as '^' and lower case ('A': '^a'), because SQLite ignores case in names."""
     return "".join(f"^{c.lower()}" if "A" <= c <= "Z" or c == "^" else c for c in realm)
 
 
-def _unfold(name: str) -> str:
+def _unescape_case(name: str) -> str:
     return re.sub(r"\^(.)", lambda match: match[1].upper(), name)
 
 

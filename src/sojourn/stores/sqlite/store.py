@@ -216,7 +216,7 @@ class SQLiteStore:
 
     def swap(self, record: Record, expected_version: int) -> bool:
         """Save in a transaction of its own; return False if ``save`` has to be called."""
-        return self._committer.try_now(self._statements.swap, record, expected_version)
+        return self._committer.try_execute(self._statements.swap, record, expected_version)
 
     async def touch(self, record: Record) -> bool:
         """Move ``seen_at`` forward, never backward."""

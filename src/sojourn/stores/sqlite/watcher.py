@@ -237,7 +237,7 @@ class Watcher(Worker):
                 self._compare_again = True
             self._compare_versions(connection, messages)
         self._missed = self._failed = False
-        self._take_overdue(messages)
+        self._append_overdue(messages)
         for subscription in subscriptions:
             subscription.deliver(messages)
             if gap:
@@ -265,14 +265,14 @@ class Watcher(Worker):
             last = self._events.last_number(connection)
             rows = self._events.fetch(connection, self._position)
             full = len(rows) == FETCH_LIMIT
-            self._sort_in(rows, messages)
+            self._append_messages(rows, messages)
             read_until = rows[-1][0] if full else max([last, *(row[0] for row in rows[-1:])])
             # Numbers are consecutive; those of trimmed or deleted rows are missing.
             gap = gap or read_until - self._position != len(rows)
             self._position = read_until
         return gap
 
-    def _sort_in(self, rows: list[EventRow], messages: list[BroadcastMessage]) -> None:
+    def _append_messages(self, rows: list[EventRow], messages: list[BroadcastMessage]) -> None:
         """Append the messages of rows; hold the provisional ones back."""
         for _number, provisional, data in rows:
             message = decode_message(data)
@@ -285,7 +285,7 @@ class Watcher(Worker):
                 self._provisional.pop(key, None)
                 messages.append(message)
 
-    def _take_overdue(self, messages: list[BroadcastMessage]) -> None:
+    def _append_overdue(self, messages: list[BroadcastMessage]) -> None:
         """Append the provisional messages that no message with a reason has followed."""
         now = time.monotonic()
         for key, (deadline, message) in list(self._provisional.items()):

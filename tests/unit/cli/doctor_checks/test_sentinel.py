@@ -9,7 +9,7 @@ from redis.sentinel import Sentinel
 
 from sojourn.cli.doctor_checks.sentinel import check_answers
 from sojourn.stores.redis.connection import ServerAddress
-from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, ask_sentinels
+from sojourn.stores.redis.sentinel_inspection import SentinelAnswer, query_sentinels
 from sojourn.stores.redis.store import RedisStore
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import SentinelServers, until
@@ -101,7 +101,7 @@ MONITORED = b"*%d\r\n" % len(FIELDS) + b"".join(b"$%d\r\n%s\r\n" % (len(f), f) f
 def test_the_replies_of_a_sentinel(reply, expected):
     with answering(reply, greeting=b"+OK\r\n$0\r\n\r\n") as port:
         address = ServerAddress("127.0.0.1", port)
-        (found_answer,) = ask_sentinels([address], "sessions", 5.0)
+        (found_answer,) = query_sentinels([address], "sessions", 5.0)
     assert found_answer == SentinelAnswer(f"127.0.0.1:{port}", **expected)
 
 
