@@ -1,4 +1,4 @@
-"""World: an engine over a faulty store and a fake clock, with a record of every event."""
+"""World: an engine over a faulty store and a fake clock, which records every event."""
 
 import msgspec
 
@@ -22,7 +22,7 @@ SECRETS = (b"a secret of a world without a web",)
 
 
 class Browser:
-    """A client that sends requests."""
+    """A client with the given labels."""
 
     def __init__(self, **labels):
         self.shown = labels
@@ -32,7 +32,7 @@ class Browser:
 
 
 class EncodingStore(MemoryStore):
-    """A memory store that encodes its records, as every other store does."""
+    """A memory store that encodes and decodes its records, as every other store does."""
 
     async def create(self, record):
         return await super().create(encoded(record))
@@ -85,7 +85,12 @@ class EngineOfSessions:
 
 
 class World:
-    """One installation without a web layer."""
+    """One installation without a web layer.
+
+    Attributes:
+        store: the store of the engine, a ``FaultyStore`` around ``memory``.
+        events: all reported events, oldest first.
+    """
 
     def __init__(
         self,
@@ -138,40 +143,40 @@ class World:
         return EngineOfSessions(Engine(context, self.spec))
 
     def replace_rotation(self, rotation):
-        """Let the engine derive verifiers in another way, as after a change of the secret."""
+        """Replace the derivation of verifiers, as a change of the secret does."""
         msgspec.structs.force_setattr(self.engine.context, "rotation", rotation)
 
-    async def begin(self, client=None, **data):
-        """Store a session as a first request does; return the ticket that its cookie carries."""
+    async def create(self, client=None, **data):
+        """Create a session with data in a first request; return its ticket."""
         session = await self.engine.load(None, client)
         session.update(data)
         await self.engine.commit(session)
         return ticket_of(session)
 
-    async def visit(self, ticket, client=None, *, elsewhere=False):
-        """Load a session as a request does."""
-        engine = self.another_process() if elsewhere else self.engine
+    async def load(self, ticket, client=None, *, other_process=False):
+        """Load a session as a request of this or of another process does."""
+        engine = self.another_process() if other_process else self.engine
         return await engine.load(ticket, client)
 
-    async def write(self, ticket, **data):
-        """Change a session as another request of another process does."""
-        session = await self.visit(ticket, elsewhere=True)
+    async def concurrent_write(self, ticket, **data):
+        """Update and commit a session in another process."""
+        session = await self.load(ticket, other_process=True)
         session.update(data)
         await session._engine.commit(session._copy)
 
     async def record(self, ticket):
-        """Return what the store has."""
+        """Return the stored record; None if there is none."""
         return await self.memory.load(ticket.session_id)
 
     async def data(self, ticket):
-        """Return what the store has, decoded; None if the session is gone."""
+        """Return the decoded data of the stored record; None if there is none."""
         record = await self.record(ticket)
         if record is None:
             return None
         return {key: decode(value) for key, value in record.contents().data.items()}
 
     def emitted(self, kind):
-        """Return the events of one kind so far, oldest first."""
+        """Return the reported events of one kind, oldest first."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -181,6 +186,6 @@ def ticket_of(session):
 
 
 async def end_of_request(session, *, failed=False):
-    """Commit as the web layer does before the first byte."""
+    """Commit and mark the response as started, as the web layer does."""
     await session._engine.commit(session._copy, failed=failed)
     session._copy.response_started = True

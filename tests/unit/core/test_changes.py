@@ -1,4 +1,4 @@
-"""The keys of one session: what was read lazily, changed in place, and taken in from others."""
+"""ChangeTracker: the keys of one session, read lazily, changed in place and rebased."""
 
 import copy
 import enum
@@ -62,19 +62,19 @@ BOXES = Boxes()
 
 
 class StructBox(msgspec.Struct):
-    """As ``Box``."""
+    """A typed value that is a msgspec struct."""
 
     items: list
 
 
 class ModelBox(BaseModel):
-    """As ``Box``."""
+    """A typed value that is a pydantic model."""
 
     items: list
 
 
 def commit(view, newer=None):
-    """Commit as the engine does, over `newer` data of others where there is some."""
+    """Commit as the engine does; replay the operations on `newer` data, if given."""
     view.modified()
     log, data = view.take_operations()
     if newer is not None:
@@ -89,7 +89,7 @@ def unpack(data):
 
 class TestReading:
     def test_a_key_that_is_not_read_is_not_decoded(self):
-        """Decode lazily and per key."""
+        """Values are decoded lazily, key by key."""
         view = ChangeTracker({"good": encode("", 1), "damaged": b"\xc1"}, {})
         assert view.get("good") == 1
         assert "damaged" in view
@@ -97,7 +97,7 @@ class TestReading:
         assert not view.modified()
         assert view.take_operations()[1]["damaged"] == b"\xc1"
 
-    def test_reading_is_no_change(self):
+    def test_reading_a_value_is_not_a_change(self):
         """A3."""
         view = view_of(a=1, b={"x": [1, {2}]}, c=[1], d={1})
         for key in "abcde":
@@ -106,14 +106,14 @@ class TestReading:
             assert (key in view) == (key != "e")
         assert not view.modified()
 
-    def test_reading_a_typed_value_is_no_change(self):
+    def test_reading_a_typed_value_is_not_a_change(self):
         """A3."""
         view = view_of(cart=[1])
         assert view.get_typed("cart", BOXES) is view.get_typed("cart", BOXES)
         assert not view.modified()
 
-    def test_what_a_typed_value_does_not_keep_is_no_change(self):
-        """A3: other versions of the class may store more."""
+    def test_stored_items_that_the_type_drops_are_not_a_change(self):
+        """A3: another version of the class may store more items."""
 
         class Shorter(Boxes):
             def from_stored(self, value):
@@ -127,7 +127,7 @@ class TestReading:
         assert typed == Box([3])
         assert not view.modified()
 
-    def test_keys_are_those_of_the_record_then_the_added(self):
+    def test_iteration_yields_keys_of_the_record_before_added_keys(self):
         view = view_of(a=1, b=2)
         view.set("c", 3)
         view.delete("a")
@@ -136,11 +136,11 @@ class TestReading:
         view.set("a", 5)
         assert list(view) == ["a", "b", "c"]
 
-    def test_a_mutable_value_is_one_object(self):
+    def test_reading_a_mutable_value_twice_returns_the_same_object(self):
         view = view_of(cart={"a": 1})
         assert view.get("cart") is view.get("cart")
 
-    def test_a_tracked_object_is_known_by_its_identity_and_key(self):
+    def test_is_tracked_compares_the_identity_of_the_object_and_its_key(self):
         view = view_of(cart=[1], other=[1])
         assert not view.is_tracked("cart", [1])
         cart = view.get("cart")
@@ -149,7 +149,7 @@ class TestReading:
         assert not view.is_tracked("other", cart)
         assert not view.is_tracked("cart", [1])
 
-    def test_only_the_replacement_of_the_same_type_is_found_again(self):
+    def test_get_replacement_finds_only_a_replacement_of_the_same_adapter(self):
         view = view_of(cart=[1])
         view.get_typed("cart", BOXES)
         assert view.get_replacement("cart", BOXES) is ABSENT
@@ -176,7 +176,7 @@ class TestChangesInPlace:
             ({"a": 1, "b": 2}, lambda v: v.update(a=v.pop("a")), {"b": 2, "a": 1}),
         ],
     )
-    def test_is_noticed(self, start, change, result):
+    def test_a_change_in_place_is_detected_and_committed(self, start, change, result):
         view = view_of(key=start)
         change(view.get("key"))
         assert view.get("key") == result
@@ -184,13 +184,13 @@ class TestChangesInPlace:
         assert commit(view) == {"key": result}
         assert not view.modified()
 
-    def test_undone_is_no_change(self):
+    def test_a_change_in_place_that_is_undone_is_not_a_change(self):
         view = view_of(cart=[1])
         view.get("cart").append(2)
         view.get("cart").pop()
         assert not view.modified()
 
-    def test_is_noticed_in_what_was_assigned_and_in_what_was_inserted(self):
+    def test_a_change_inside_an_assigned_object_is_detected(self):
         view = view_of()
         cart, inner = {}, []
         view.set("cart", cart)
@@ -200,7 +200,7 @@ class TestChangesInPlace:
         inner.append(2)
         assert commit(view) == {"cart": {"inner": [1, 2]}}
 
-    def test_is_noticed_through_an_alias_under_two_keys(self):
+    def test_a_change_of_one_object_under_two_keys_changes_both_keys(self):
         view = view_of(a=[1])
         view.set("b", view.get("a"))
         view.get("b").append(2)
@@ -208,7 +208,7 @@ class TestChangesInPlace:
         view.get("a").append(3)
         assert commit(view) == {"a": [1, 2, 3], "b": [1, 2, 3]}
 
-    def test_what_cannot_be_kept_is_refused_at_the_commit_by_its_path(self):
+    def test_a_value_that_cannot_be_serialized_is_refused_at_commit_with_its_path(self):
         view = view_of(cart={"items": []})
         view.get("cart")["items"].append(object())
         with pytest.raises(NotSerializable) as caught:
@@ -217,21 +217,21 @@ class TestChangesInPlace:
         view.get("cart")["items"].clear()
         assert not view.modified()
 
-    def test_of_an_object_that_was_replaced_does_not_matter(self):
+    def test_a_change_of_a_replaced_object_is_ignored(self):
         view = view_of(cart={"a": 1})
         old = view.get("cart")
         view.set("cart", {"b": 2})
         old["c"] = 3
         assert commit(view) == {"cart": {"b": 2}}
 
-    def test_of_an_object_whose_key_was_deleted_does_not_matter(self):
+    def test_a_change_of_an_object_whose_key_was_deleted_is_ignored(self):
         view = view_of(cart={"a": 1})
         old = view.get("cart")
         view.delete("cart")
         old["c"] = 3
         assert commit(view) == {}
 
-    def test_of_an_object_that_was_released_does_not_matter(self):
+    def test_a_change_of_an_untracked_object_is_ignored(self):
         view = view_of(cart={"a": 1})
         old = view.get("cart")
         view.untrack("cart")
@@ -239,9 +239,9 @@ class TestChangesInPlace:
         assert not view.modified()
 
 
-class TestAssigning:
-    def test_the_same_object_again_keeps_others_changes(self):
-        """`session["cart"] = cart` after a change in place is the change in place."""
+class TestAssignment:
+    def test_assigning_the_same_object_again_keeps_parallel_changes(self):
+        """Assigning a tracked object that was changed in place records only the change in place."""
         view = view_of(cart={"a": 1})
         cart = view.get("cart")
         cart["b"] = 2
@@ -249,7 +249,7 @@ class TestAssigning:
         assert commit(view, pack(cart={"a": 1, "c": 3})) == {"cart": {"a": 1, "c": 3, "b": 2}}
 
     @pytest.mark.parametrize("kind", [Box, StructBox, ModelBox])
-    def test_the_same_typed_object_again_keeps_others_changes(self, kind):
+    def test_assigning_the_same_typed_object_again_keeps_parallel_changes(self, kind):
         """A6."""
         adapter = Boxes(kind)
         view = view_of(cart=[1])
@@ -258,21 +258,21 @@ class TestAssigning:
         view.set("cart", cart, adapter)
         assert commit(view, pack(cart=[1, 9])) == {"cart": [1, 9, 2]}
 
-    def test_a_plain_value_wins_over_others(self):
-        """A6: the same plain key: the later commit wins, also where it assigns what was there."""
+    def test_assigning_a_plain_value_overwrites_a_parallel_change(self):
+        """A6: the later commit of a plain key wins, even if it assigns the stored value."""
         view = view_of(name="Ada")
         view.set("name", "Ada")
         assert view.modified()
         assert commit(view, pack(name="Grace")) == {"name": "Ada"}
 
-    def test_a_copy_is_followed(self):
+    def test_changes_of_an_assigned_copy_are_detected(self):
         view = view_of(cart={"a": [1]})
         copy = dict(view.get("cart"))
         view.set("cart", copy)
         copy["a"].append(2)
         assert commit(view) == {"cart": {"a": [1, 2]}}
 
-    def test_nothing_changes_where_the_value_cannot_be_kept(self):
+    def test_assigning_a_value_that_cannot_be_serialized_changes_nothing(self):
         view = view_of(a=1)
         with pytest.raises(NotSerializable):
             view.set("a", object())
@@ -290,7 +290,9 @@ class TestAssigning:
         ],
         ids=["set", "commit"],
     )
-    def test_the_check_names_the_key_of_a_value_that_cannot_be_kept(self, use, stored):
+    def test_the_error_at_commit_names_the_key_of_a_value_that_cannot_be_serialized(
+        self, use, stored
+    ):
         view = view_of(cart=[]) if stored else view_of()
         view.set_default("cart", []).append(object())
         with pytest.raises(NotSerializable) as caught:
@@ -298,21 +300,23 @@ class TestAssigning:
         assert (caught.value.key, caught.value.path) == ("cart", "[0]")
 
     @pytest.mark.parametrize("assign", [ChangeTracker.set, ChangeTracker.set_default])
-    def test_an_assignment_names_the_key_of_a_value_that_cannot_be_kept(self, assign):
+    def test_the_error_at_assignment_names_the_key_of_a_value_that_cannot_be_serialized(
+        self, assign
+    ):
         with pytest.raises(NotSerializable) as caught:
             assign(view_of(), "cart", [object()])
         assert caught.value.key == "cart"
 
     @pytest.mark.parametrize("assign", [ChangeTracker.set, ChangeTracker.set_default])
-    def test_a_sum_is_a_number(self, assign):
+    def test_a_key_with_merge_sum_accepts_numbers_only(self, assign):
         """A6."""
         view = ChangeTracker({}, {"n": Merge.SUM})
         with pytest.raises(TypeError, match=r"session\['n'\]"):
             assign(view, "n", "one")
         assert not view.modified()
 
-    def test_a_subclass_of_dict_inside_a_value_is_refused_at_the_commit(self):
-        """The error names the place, because the assignment itself is not seen."""
+    def test_a_subclass_of_dict_inserted_into_a_value_is_refused_at_commit(self):
+        """The tracker does not see the insertion, so the error names the path."""
         view = view_of(cart={"apple": {}})
         view.get("cart")["apple"]["sizes"] = OrderedDict(large=1)
         with pytest.raises(
@@ -331,26 +335,28 @@ class TestAssigning:
             (Merge.LAST, 5, 6, 8, 6),
         ],
     )
-    def test_a_declared_merge_says_what_was_done(self, merge, before, here, there, result):
+    def test_a_declared_merge_determines_how_an_assignment_is_replayed(
+        self, merge, before, here, there, result
+    ):
         view = ChangeTracker(pack(key=before), {"key": merge})
         view.set("key", copy.deepcopy(here))  # the tracker changes it in place
         assert commit(view, pack(key=there)) == {"key": result}
 
-    def test_a_default_under_a_declared_sum_counts(self):
+    def test_a_default_under_merge_sum_is_added(self):
         view = ChangeTracker({}, {"n": Merge.SUM})
         assert view.set_default("n", 1) == 1
         view.set("n", 3)
         assert commit(view, pack(n=10)) == {"n": 12}
 
-    def test_the_difference_begins_after_earlier_operations(self):
-        """A6: what explicit operations have added is not added again."""
+    def test_an_assignment_under_dict_of_sum_adds_only_the_difference_to_earlier_operations(self):
+        """A6: amounts that explicit operations have added are not added again."""
         view = ChangeTracker(pack(cart={"apple": 0}), {"cart": Merge.DICT_OF_SUM})
         for _ in range(3):
             view.increment("cart", 1, ("apple",))
         view.set("cart", {"apple": 10})
         assert commit(view, pack(cart={"apple": 100})) == {"cart": {"apple": 110}}
 
-    def test_replaces_what_earlier_operations_did(self):
+    def test_an_assignment_replaces_earlier_operations(self):
         view = view_of(log=[])
         for number in range(3):
             view.append("log", [number])
@@ -358,7 +364,7 @@ class TestAssigning:
         assert view.get("log") == "text"
         assert commit(view, pack(log=[9])) == {"log": "text"}
 
-    def test_alternately_with_other_operations_keeps_one_operation(self):
+    def test_assignments_alternating_with_operations_are_recorded_as_one_operation(self):
         view = view_of(log=[])
         for number in range(3):
             view.append("log", [number])
@@ -367,7 +373,7 @@ class TestAssigning:
         log, _ = view.take_operations()
         assert len(log.keys["log"]) == 1
 
-    def test_twice_under_a_declared_sum_counts_once_each(self):
+    def test_two_assignments_under_merge_sum_are_each_added_once(self):
         view = ChangeTracker(pack(n=0), {"n": Merge.SUM})
         view.set("n", view.get("n") + 1)
         view.set("n", view.get("n") + 1)
@@ -375,7 +381,7 @@ class TestAssigning:
 
 
 class TestDefaults:
-    def test_the_first_writer_wins_and_both_hold_his_object(self):
+    def test_the_first_committed_default_wins_and_the_held_object_shows_it(self):
         view = view_of()
         mine = view.set_default("cart", {"mine": 1})
         assert commit(view, pack(cart={"theirs": 2})) == {"cart": {"theirs": 2}}
@@ -383,28 +389,28 @@ class TestDefaults:
         mine["late"] = 3
         assert commit(view) == {"cart": {"theirs": 2, "late": 3}}
 
-    def test_is_set_again_where_the_record_was_changed_without_it(self):
+    def test_a_default_is_set_again_if_the_newer_record_lacks_the_key(self):
         view = view_of()
         view.set_default("n", 1)
         assert commit(view, pack(other=2)) == {"other": 2, "n": 1}
 
-    def test_what_was_put_into_it_is_merged(self):
+    def test_an_item_added_to_a_default_is_merged_into_the_newer_value(self):
         view = view_of()
         view.set_default("cart", {})["mine"] = 1
         assert commit(view, pack(cart={"theirs": 2})) == {"cart": {"theirs": 2, "mine": 1}}
 
-    def test_of_what_is_there_changes_nothing(self):
+    def test_a_default_for_a_key_that_is_present_changes_nothing(self):
         view = view_of(a=None)
         assert view.set_default("a", 1) is None
         assert not view.modified()
 
-    def test_plain(self):
+    def test_a_plain_default_yields_to_the_newer_value(self):
         view = view_of()
         assert view.set_default("n", 1) == 1
         assert commit(view, pack(n=2)) == {"n": 2}
         assert view.get("n") == 2
 
-    def test_an_offered_one_joins_only_when_it_is_changed(self):
+    def test_a_tracked_default_is_stored_only_after_it_was_changed(self):
         view = view_of()
         offered = view.track_default("cart", {}, None)
         assert view.get("cart") is ABSENT
@@ -420,19 +426,19 @@ class TestDefaults:
         offered["b"] = 2
         assert commit(view) == {"cart": {"a": 1, "b": 2}}
 
-    def test_an_offered_one_merges_with_what_others_began(self):
+    def test_a_changed_tracked_default_is_merged_into_the_newer_value(self):
         view = view_of()
         view.track_default("tags", [], None).append("mine")
         assert commit(view, pack(tags=["theirs"])) == {"tags": ["theirs", "mine"]}
 
-    def test_an_offered_one_that_was_changed_begins_where_there_is_nothing(self):
+    def test_a_changed_tracked_default_is_stored_if_the_newer_record_lacks_the_key(self):
         view = view_of()
         view.track_default("cart", {"a": 1}, None)["b"] = 2
         assert view.get("cart") == {"a": 1, "b": 2}
         assert commit(view, pack(other=3)) == {"other": 3, "cart": {"a": 1, "b": 2}}
 
-    def test_an_offered_one_begins_once(self):
-        """A6: a key that was deleted meanwhile keeps the later changes only."""
+    def test_a_tracked_default_is_inserted_by_its_first_commit_only(self):
+        """A6: if the key was deleted meanwhile, only the later changes are stored."""
         view = view_of()
         offered = view.track_default("cart", {}, None)
         offered["a"] = 1
@@ -440,15 +446,15 @@ class TestDefaults:
         offered["b"] = 2
         assert commit(view, pack(other=3)) == {"other": 3, "cart": {"b": 2}}
 
-    def test_an_offered_one_does_not_begin_with_what_others_began(self):
-        """A6: a key that was deleted meanwhile keeps the later changes only."""
+    def test_a_tracked_default_updated_by_a_rebase_stores_only_its_own_changes(self):
+        """A6: if the key was deleted meanwhile, only the later changes are stored."""
         view = view_of()
         offered = view.track_default("cart", {}, None)
         view.rebase(pack(cart={"theirs": 1}))
         offered["mine"] = 2
         assert commit(view, pack(other=3)) == {"other": 3, "cart": {"mine": 2}}
 
-    def test_an_offered_one_takes_in_what_others_began(self):
+    def test_a_rebase_updates_a_tracked_default_with_the_stored_value(self):
         view = view_of()
         offered = view.track_default("tags", [], None)
         view.rebase(pack(tags=["theirs"]))
@@ -456,7 +462,7 @@ class TestDefaults:
         offered.append("mine")
         assert commit(view) == {"tags": ["theirs", "mine"]}
 
-    def test_an_offered_one_survives_that_others_began_with_the_same(self):
+    def test_a_tracked_default_stays_tracked_if_a_rebase_stores_an_equal_value(self):
         view = view_of()
         offered = view.track_default("tags", [], None)
         view.rebase(pack(tags=[]))
@@ -464,7 +470,7 @@ class TestDefaults:
         offered.append("mine")
         assert commit(view) == {"tags": ["mine"]}
 
-    def test_an_offered_one_can_be_assigned(self):
+    def test_a_tracked_default_can_be_assigned(self):
         view = view_of()
         offered = view.track_default("tags", ["x"], None)
         view.set("tags", offered)
@@ -472,7 +478,7 @@ class TestDefaults:
         offered.append("y")
         assert commit(view) == {"tags": ["x", "y"]}
 
-    def test_an_offered_one_follows_a_default_that_is_set(self):
+    def test_setting_another_default_updates_the_tracked_default(self):
         view = view_of()
         offered = view.track_default("tags", [], None)
         view.set_default("tags", ["x"])
@@ -482,9 +488,9 @@ class TestDefaults:
 
 
 class TestReplacements:
-    """Values for stored ones that do not fit the field."""
+    """Replacements of stored values that do not fit the type of the field."""
 
-    def test_one_that_was_changed_is_merged_from_then_on(self):
+    def test_a_replacement_that_was_changed_is_merged_by_later_commits(self):
         """A6."""
         view = view_of(cart="text")
         replacement = view.track_replacement("cart", Box([]), BOXES)
@@ -494,7 +500,7 @@ class TestReplacements:
         assert commit(view, pack(cart=[1, 9])) == {"cart": [1, 9, 2]}
         assert replacement == Box([1, 9, 2])
 
-    def test_one_that_took_in_a_stored_value_is_merged(self):
+    def test_a_replacement_that_was_rebased_on_a_stored_value_is_merged(self):
         """A6."""
         view = view_of(cart="text")
         replacement = view.track_replacement("cart", Box([0]), BOXES)
@@ -503,7 +509,7 @@ class TestReplacements:
         replacement.items.append(2)
         assert commit(view, pack(cart=[1, 9])) == {"cart": [1, 9, 2]}
 
-    def test_a_value_that_does_not_fit_either_updates_the_plain_object(self):
+    def test_a_rebase_on_a_value_that_does_not_fit_the_type_updates_the_plain_object(self):
         view = view_of(cart={"a": 1})
         replacement = view.track_replacement("cart", Box([0]), BOXES)
         plain = view.get("cart")
@@ -511,7 +517,7 @@ class TestReplacements:
         assert plain == {"b": 2}
         assert view.get_replacement("cart", BOXES) is replacement
 
-    def test_a_typed_object_whose_stored_value_no_longer_fits_is_not_found(self):
+    def test_a_typed_object_is_not_returned_if_its_stored_value_no_longer_fits(self):
         view = view_of(cart=[1])
         cart = view.get_typed("cart", BOXES)
         view.rebase(pack(cart="text"))
@@ -520,7 +526,7 @@ class TestReplacements:
         with pytest.raises(InvalidState):
             view.get_typed("cart", BOXES)
 
-    def test_typed_and_plain_objects_follow_each_other(self):
+    def test_a_change_of_the_typed_or_the_plain_object_updates_the_other(self):
         view = view_of(cart=[1])
         typed, plain = view.get_typed("cart", BOXES), view.get("cart")
         typed.items.append(2)
@@ -531,7 +537,7 @@ class TestReplacements:
         assert typed == Box([1, 2, 3])
 
     @pytest.mark.parametrize("stored", [{}, {"cart": []}])
-    def test_changes_of_both_are_merged(self, stored):
+    def test_changes_of_the_typed_and_the_plain_object_are_merged(self, stored):
         """A6."""
         view = view_of(**stored)
         if stored:
@@ -549,7 +555,7 @@ class TestReplacements:
 
 
 class TestExplicitOperations:
-    def test_show_their_result_in_objects_handed_out(self):
+    def test_an_operation_updates_objects_that_were_returned_before(self):
         view = view_of(log=[{"n": 1}], tags={1})
         log, first, tags = view.get("log"), view.get("log")[0], view.get("tags")
         view.append("log", [{"n": 2}])
@@ -561,7 +567,7 @@ class TestExplicitOperations:
         log[1]["n"] = 3
         assert commit(view) == {"log": [{"n": 1}, {"n": 3}], "tags": {2}}
 
-    def test_begin_with_nothing(self):
+    def test_an_operation_on_an_absent_key_starts_with_an_empty_value(self):
         view = view_of()
         assert view.increment("n", 2) == 2
         assert view.increment("n", -0.5) == 1.5
@@ -570,7 +576,7 @@ class TestExplicitOperations:
         view.discard("none", {1})
         assert commit(view) == {"n": 1.5, "log": [1], "tags": {1}}
 
-    def test_count_beside_others(self):
+    def test_operations_are_replayed_on_a_newer_record(self):
         view = view_of(n=1, log=[1], tags={1})
         view.increment("n", 2)
         view.append("log", [2])
@@ -580,13 +586,13 @@ class TestExplicitOperations:
         assert commit(view, newer) == {"n": 12, "log": [1, 9, 2], "tags": {2, 9}}
         assert view.get("log") == [1, 9, 2]
 
-    def test_keep_changes_in_place_that_came_before(self):
+    def test_an_operation_keeps_earlier_changes_in_place(self):
         view = view_of(log=[1])
         view.get("log").append(2)
         view.append("log", [3])
         assert commit(view, pack(log=[1, 9])) == {"log": [1, 9, 2, 3]}
 
-    def test_mix_with_a_default_that_was_offered(self):
+    def test_an_operation_updates_a_tracked_default(self):
         view = view_of()
         offered = view.track_default("log", [], None)
         view.append("log", [1])
@@ -596,7 +602,7 @@ class TestExplicitOperations:
 
     @pytest.mark.parametrize("start", [{}, {"n": 1}])
     @pytest.mark.parametrize("amount", [Whole.THREE, Share(0.5)])
-    def test_an_amount_of_a_subclass_counts_as_a_plain_number(self, amount, start):
+    def test_incrementing_by_a_subclass_of_a_number_stores_a_plain_number(self, amount, start):
         """A6: NumPy's float64 is a float, and the codec refuses subclasses of float."""
         view = view_of(**start)
         plain = amount.value if isinstance(amount, enum.Enum) else float(amount)
@@ -605,7 +611,7 @@ class TestExplicitOperations:
         assert type(total) is type(plain)
         assert commit(view, {}) == {"n": plain}
 
-    def test_refuse_other_types_and_change_nothing(self):
+    def test_an_operation_on_a_value_of_another_type_raises_and_changes_nothing(self):
         view = view_of(text="a", flag=True, n=1)
         for call in (
             lambda: view.increment("text", 1),
@@ -624,8 +630,8 @@ class TestExplicitOperations:
         assert not view.modified()
 
 
-class TestEmptying:
-    def test_takes_everything_along_but_the_lease(self):
+class TestClear:
+    def test_clear_removes_every_key_except_the_lease(self):
         view = ChangeTracker({**pack(a=1), LEASE: b"l"}, {})
         view.set("b", 2)
         view.clear()
@@ -636,7 +642,7 @@ class TestEmptying:
         assert data == {LEASE: b"l", **pack(c=3)}
         assert log.replay({**pack(x=1), LEASE: b"m"}) == {LEASE: b"m", **pack(c=3)}
 
-    def test_hides_what_others_add_until_it_is_committed(self):
+    def test_clear_hides_keys_that_a_rebase_adds(self):
         view = view_of(a=1)
         view.clear()
         view.rebase(pack(a=1, b=2))
@@ -644,8 +650,8 @@ class TestEmptying:
         assert view.modified()
 
 
-class TestTakingInWhatOthersWrote:
-    def test_objects_keep_their_identity_and_their_pending_changes(self):
+class TestRebase:
+    def test_a_rebase_keeps_the_identity_and_pending_changes_of_objects(self):
         view = view_of(cart={"a": [1]})
         cart, inner = view.get("cart"), view.get("cart")["a"]
         inner.append(2)
@@ -656,8 +662,8 @@ class TestTakingInWhatOthersWrote:
         inner.append(4)
         assert commit(view) == {"cart": {"a": [1, 9, 2, 4], "b": 3}}
 
-    def test_what_was_done_before_and_after_counts_once_each(self):
-        """A6: two changes with others' in between are not one from the first to the last."""
+    def test_assignments_before_and_after_a_rebase_are_each_added_once(self):
+        """A6: two changes are recorded; the parallel increment between them is in neither."""
         view = ChangeTracker(pack(n=0), {"n": Merge.SUM})
         view.set("n", 1)
         view.rebase(pack(n=10))
@@ -665,8 +671,8 @@ class TestTakingInWhatOthersWrote:
         view.set("n", view.get("n") + 1)
         assert commit(view, pack(n=10)) == {"n": 12}
 
-    def test_a_key_that_others_removed_keeps_only_what_is_changed_later(self):
-        """What a handler does to an object it holds is never lost; what others removed stays so."""
+    def test_an_object_whose_key_a_rebase_removed_stores_only_its_later_changes(self):
+        """Later changes of a held object are kept; the removed content stays removed."""
         view = view_of(cart={"a": 1})
         cart = view.get("cart")
         view.rebase({})
@@ -681,14 +687,14 @@ class TestTakingInWhatOthersWrote:
         cart["c"] = 3
         assert commit(view) == {"cart": {"b": 2, "c": 3}}
 
-    def test_an_object_whose_key_others_removed_can_be_assigned_again(self):
+    def test_an_object_whose_key_a_rebase_removed_can_be_assigned_again(self):
         view = view_of(cart={"a": 1})
         cart = view.get("cart")
         view.rebase({})
         view.set("cart", cart)
         assert commit(view) == {"cart": {"a": 1}}
 
-    def test_a_default_can_be_offered_where_others_removed_the_key(self):
+    def test_a_default_can_be_tracked_for_a_key_that_a_rebase_removed(self):
         view = view_of(cart={"a": 1})
         old = view.get("cart")
         view.rebase({})
@@ -698,7 +704,7 @@ class TestTakingInWhatOthersWrote:
         fresh["x"] = 1
         assert commit(view) == {"cart": {"x": 1}}
 
-    def test_a_key_that_others_gave_another_type_is_theirs(self):
+    def test_a_rebase_on_a_value_of_another_type_discards_changes_of_the_old_object(self):
         view = view_of(cart={"a": 1})
         cart = view.get("cart")
         view.rebase(pack(cart="text"))
@@ -707,8 +713,8 @@ class TestTakingInWhatOthersWrote:
         assert not view.modified()
 
 
-class TestCommitsUnderWay:
-    def test_what_is_done_meanwhile_belongs_to_the_next(self):
+class TestCommitInProgress:
+    def test_changes_during_a_commit_belong_to_the_next_commit(self):
         view = view_of(n=0, cart={})
         cart = view.get("cart")
         view.increment("n", 1)
@@ -722,14 +728,14 @@ class TestCommitsUnderWay:
         assert cart == {"a": 1, "b": 2}
         assert commit(view, pack(n=10, cart={"a": 1})) == {"n": 11, "cart": {"a": 1, "b": 2}}
 
-    def test_what_is_committed_is_not_compared_again(self):
+    def test_committed_objects_without_references_are_not_compared_again(self):
         view = view_of(n=0)
         view.set("n", 1)
         commit(view)
         assert view.states == {}
         assert view.get("n") == 1
 
-    def test_a_clearing_meanwhile_is_kept(self):
+    def test_a_clear_during_a_commit_is_kept(self):
         view = view_of(n=0)
         view.set("n", 1)
         view.modified()
@@ -740,7 +746,7 @@ class TestCommitsUnderWay:
         assert view.modified()
         assert commit(view) == {}
 
-    def test_what_failed_is_done_again_once(self):
+    def test_operations_of_a_failed_commit_are_applied_once_by_the_next(self):
         view = view_of(n=0, cart={}, log=[])
         view.increment("n", 1)
         view.get("cart")["a"] = 1
@@ -757,8 +763,8 @@ class TestCommitsUnderWay:
             "log": [0, 1],
         }
 
-    def test_what_failed_survives_that_others_data_came_meanwhile(self):
-        """A socket's deadline refreshes while a commit of its handler is under way."""
+    def test_operations_of_a_failed_commit_are_kept_if_a_rebase_came_meanwhile(self):
+        """The deadline of a WebSocket refreshes the session while its handler commits."""
         view = view_of(n=0, cart={})
         cart = view.get("cart")
         view.increment("n", 1)
@@ -771,7 +777,7 @@ class TestCommitsUnderWay:
         assert cart == {"z": 9, "a": 1}
         assert commit(view) == {"n": 11, "cart": {"z": 9, "a": 1}}
 
-    def test_what_failed_survives_an_emptying_before_it(self):
+    def test_operations_of_a_failed_commit_are_kept_after_an_earlier_clear(self):
         view = view_of(a=1)
         view.clear()
         view.set("b", 2)
@@ -782,7 +788,7 @@ class TestCommitsUnderWay:
         assert list(view) == ["b"]
         assert commit(view, pack(a=1, c=3)) == {"b": 2}
 
-    def test_what_failed_does_not_survive_an_emptying_after_it(self):
+    def test_operations_of_a_failed_commit_are_dropped_by_a_later_clear(self):
         view = view_of(n=0)
         view.increment("n", 1)
         view.modified()
@@ -793,7 +799,7 @@ class TestCommitsUnderWay:
 
 
 class TestUpgrades:
-    """Data of an older state class, under the operations of a newer one."""
+    """Data of an older state class with operations of a newer one."""
 
     UPGRADE = StateUpgrade(2, lambda version, data: {**data, "cart": [*data["cart"], version]})
 
@@ -802,7 +808,7 @@ class TestUpgrades:
         view.use_upgrade(self.UPGRADE)
         return view
 
-    def test_older_data_is_upgraded_before_the_operations(self):
+    def test_a_commit_upgrades_older_data_before_it_replays_operations(self):
         """A6."""
         view = self.upgraded(cart=[9])
         assert view.get("cart") == [9, 0]
@@ -820,7 +826,7 @@ class TestUpgrades:
         view.set("n", 1)
         assert commit(view) == {"n": 1, STATE_VERSION: 2}
 
-    def test_older_data_is_upgraded_below_uncommitted_operations(self):
+    def test_a_rebase_upgrades_older_data_before_it_replays_pending_operations(self):
         view = self.upgraded(cart=[9])
         cart = view.get("cart")
         view.append("cart", [1])
@@ -845,8 +851,8 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_without_others_a_view_is_a_dict(steps):  # noqa: C901, PLR0912 - the model, case by case
-    """Whatever is done, committed and failed in between, it reads and stores as a dict would."""
+def test_without_parallel_requests_a_tracker_equals_a_dict(steps):  # noqa: C901, PLR0912 - the model, case by case
+    """After any sequence of changes, commits and failures it has the content of a dict."""
     view, model = view_of(a=1, b={"x": 1}), {"a": 1, "b": {"x": 1}}
     for what, key, value in steps:
         match what:
@@ -886,7 +892,7 @@ def test_without_others_a_view_is_a_dict(steps):  # noqa: C901, PLR0912 - the mo
 
 
 class TestPaths:
-    def test_counters_and_containers_inside_dicts(self):
+    def test_operations_with_a_path_change_values_inside_dicts(self):
         """A6."""
         view = view_of(cart={"apple": 1})
         cart = view.get("cart")
@@ -904,7 +910,7 @@ class TestPaths:
         }
         assert cart == view.get("cart")
 
-    def test_absent_values_are_created(self):
+    def test_operations_with_a_path_create_absent_values(self):
         view = view_of()
         assert view.increment("n", 1, ("a", "b")) == 1
         view.append("l", [1], ("a",))
@@ -927,7 +933,7 @@ class TestPaths:
             (lambda v: v.discard("d", {1}, ("t",)), "expected a set"),
         ],
     )
-    def test_values_of_other_types_are_refused(self, act, text):
+    def test_an_operation_with_a_path_on_a_value_of_another_type_raises(self, act, text):
         view = view_of(d={"t": "x"}, n=1)
         with pytest.raises(TypeError, match=text):
             act(view)
@@ -946,7 +952,7 @@ class TestPaths:
             assert caught.value.key == "d"
         assert not view.modified()
 
-    def test_the_longest_path_can_be_stored(self):
+    def test_a_path_of_64_keys_is_accepted_and_one_of_65_is_refused(self):
         """B-55."""
         view = view_of()
         assert view.increment("d", 1, ("a",) * 64) == 1
@@ -957,8 +963,8 @@ class TestPaths:
     @pytest.mark.parametrize(
         "act", [ChangeTracker.append, ChangeTracker.add, ChangeTracker.discard]
     )
-    def test_the_depth_of_an_item_includes_its_path(self, act):
-        """B-55: a list and a path that are stored separately may be too deep together."""
+    def test_the_depth_limit_of_an_item_includes_its_path(self, act):
+        """B-55: an item and a path that each fit the limit may exceed it together."""
         item = ()
         for _ in range(40):
             item = (item,)
@@ -973,13 +979,13 @@ class TestPaths:
 
 
 class TestDiscard:
-    def test_of_an_absent_member_is_replayed(self):
-        """A6: a parallel request has added it and committed first."""
+    def test_discarding_an_absent_member_is_replayed(self):
+        """A6: a parallel request has added the member and committed first."""
         view = view_of(tags={"a"})
         view.discard("tags", {"b"})
         assert commit(view, pack(tags={"a", "b"})) == {"tags": {"a"}}
 
-    def test_of_an_absent_key_is_replayed(self):
+    def test_discarding_from_an_absent_key_is_replayed(self):
         """A6."""
         view = view_of(other=1)
         view.discard("tags", {"b"})
@@ -989,7 +995,7 @@ class TestDiscard:
         assert commit(view, pack(tags={"a", "b"})) == {"tags": {"a"}}
         assert view.get("tags") == {"a"}
 
-    def test_creates_nothing(self):
+    def test_discarding_from_an_absent_key_creates_no_key(self):
         view = view_of()
         view.discard("tags", {"b"})
         assert commit(view) == {}
@@ -1021,8 +1027,10 @@ class TestManyOperations:
             "increment of stored numbers",
         ],
     )
-    def test_encode_each_item_a_few_times(self, value, act, read, monkeypatch):
-        """A6, B-55: the encoded bytes are bounded by the items; they grew with their square."""
+    def test_many_operations_encode_each_item_a_constant_number_of_times(
+        self, value, act, read, monkeypatch
+    ):
+        """A6, B-55: the number of encoded bytes grows linearly, not quadratically."""
         view = view_of(key=value)
         held = view.get("key") if read else None
         encoded = 0
@@ -1071,7 +1079,7 @@ class TestManyOperations:
             ),
         ],
     )
-    def test_a_change_in_place_between_them_keeps_its_place(  # noqa: PLR0917 - a table
+    def test_a_change_in_place_between_operations_is_replayed_in_its_order(  # noqa: PLR0917 - a table
         self, start, path, act, in_place, newer, result
     ):
         """A6."""
@@ -1083,7 +1091,7 @@ class TestManyOperations:
         assert commit(view, pack(key=newer)) == {"key": result}
         assert view.get("key") == result
 
-    def test_a_set_of_the_same_length_that_was_changed_in_place_is_stored_again(self):
+    def test_a_set_changed_in_place_without_changing_its_length_is_stored(self):
         """A6: a change before the operation restores a set that another request removed."""
         view = view_of(key={1, 2})
         members = view.get("key")
@@ -1104,7 +1112,7 @@ class TestManyOperations:
         newer = pack(cart={"apple": 100, "pear": 100, "plum": 1})
         assert commit(view, newer) == {"cart": {"apple": 11, "pear": 11, "plum": 1}}
 
-    def test_a_number_that_is_removed_in_place_between_increments_begins_at_zero(self):
+    def test_a_number_that_is_removed_in_place_between_increments_starts_at_zero(self):
         """A6."""
         view = ChangeTracker(pack(cart={"apple": 1}), {"cart": Merge.DICT_OF_SUM})
         cart = view.get("cart")
@@ -1113,8 +1121,8 @@ class TestManyOperations:
         assert view.increment("cart", 1, ("apple",)) == 1
         assert commit(view, pack(cart={"apple": 100})) == {"cart": {"apple": 1}}
 
-    def test_a_list_that_another_request_removed_begins_with_the_operations(self):
-        """A6: also where they follow one that creates nothing."""
+    def test_a_value_that_another_request_removed_is_created_by_the_operations(self):
+        """A6: even if an operation that creates no value comes first."""
         view = view_of(cart={"n": 1, "tags": {1}})
         view.increment("cart", 1, ("n",))
         view.discard("cart", {1}, ("tags",))
@@ -1122,7 +1130,7 @@ class TestManyOperations:
         view.add("cart", {3}, ("tags",))
         assert commit(view, pack(cart={})) == {"cart": {"n": 1, "tags": {2, 3}}}
 
-    def test_a_number_outside_of_the_codec_changes_nothing(self):
+    def test_an_item_that_cannot_be_serialized_changes_nothing(self):
         view = view_of(log=[1])
         view.append("log", [2])
         for wrong in ([object()], [[2, {3: object()}]]):
@@ -1131,7 +1139,7 @@ class TestManyOperations:
         assert view.get("log") == [1, 2]
         assert commit(view) == {"log": [1, 2]}
 
-    def test_an_object_that_came_meanwhile_is_updated_too(self):
+    def test_a_replacement_tracked_between_operations_is_committed(self):
         class Numbers:
             def from_stored(self, value):
                 raise InvalidState("log", list, "expected a dict")
@@ -1148,8 +1156,8 @@ class TestManyOperations:
         replacement["a"] = 1
         assert commit(view) == {"log": {"a": 1}}
 
-    def test_what_is_no_number_in_a_dict_of_sums_is_found(self):
-        """A6: as a value that cannot be stored, at the commit."""
+    def test_a_value_in_a_dict_of_sums_that_is_not_a_number_is_refused(self):
+        """A6: a change in place is refused at the commit."""
         view = ChangeTracker(pack(cart={"apple": 1}), {"cart": Merge.DICT_OF_SUM})
         with pytest.raises(TypeError, match=r"expected an int or a float, found str"):
             view.set("cart", {"apple": "1"})
@@ -1157,7 +1165,7 @@ class TestManyOperations:
         with pytest.raises(TypeError, match=r"session\['cart'\]\['apple'\].*found str"):
             view.modified()
 
-    def test_items_are_copies(self):
+    def test_an_operation_stores_copies_of_its_items(self):
         view = view_of()
         item = {"a": (1, 2)}
         for _ in range(2):
@@ -1165,7 +1173,7 @@ class TestManyOperations:
         item["a"] = 5
         assert view.get("log") == [{"a": [1, 2]}] * 2
 
-    def test_assigning_and_deleting_between_operations(self):
+    def test_assignments_and_deletions_between_operations_apply_in_order(self):
         view = view_of(log=[1])
         for number in range(3):
             view.append("log", [number])
@@ -1180,7 +1188,7 @@ class TestManyOperations:
         view.untrack("log")
         assert commit(view, pack(log=[0])) == {"log": [8, 9]}
 
-    def test_a_replay_keeps_deferred_operations(self):
+    def test_a_rebase_keeps_deferred_operations(self):
         view = view_of(log=[1])
         for number in (2, 3):
             view.append("log", [number])
@@ -1224,8 +1232,8 @@ IN_PLACE = {
     ],
     ids=["list", "set", "dict"],
 )
-def test_deferred_operations_are_those_of_one_at_a_time(names, start, newer):
-    """A6: applying operations later records the same log, up to its effect on any newer value."""
+def test_deferred_operations_have_the_result_of_immediate_ones(names, start, newer):
+    """A6: the recorded logs have the same effect on any newer value."""
     stored = [{}, *(pack(key=one) for one in newer)]
 
     @settings(max_examples=150, deadline=None)
@@ -1250,7 +1258,7 @@ def test_deferred_operations_are_those_of_one_at_a_time(names, start, newer):
 
 
 class TestRestrictedValues:
-    """Every way to write a value passes the encoder of the installation."""
+    """Every way to write a value calls the encoder of the installation."""
 
     WRITES = {  # noqa: RUF012
         "set": lambda view: view.set("key", "refused"),
@@ -1274,7 +1282,7 @@ class TestRestrictedValues:
             write(view)
         assert unpack(view.take_operations()[1]) == {"number": 0, "list": [0], "set": {0}}
 
-    def test_the_sum_of_an_increment_is_checked(self):
+    def test_the_sum_of_an_increment_is_passed_to_the_encoder(self):
         def encoder(key, value, *, depth=0):
             if value > 10:
                 raise NotSerializable(key, "", type(value))
@@ -1300,7 +1308,7 @@ class TestRestrictedValues:
 
     @pytest.mark.parametrize(("data", "use"), STEPS.values(), ids=STEPS)
     @pytest.mark.parametrize("adapter", [None, BOXES])
-    def test_each_check_gets_the_key_of_a_default_that_was_changed(self, data, use, adapter):
+    def test_the_encoder_receives_the_key_of_a_changed_default(self, data, use, adapter):
         view = ChangeTracker(data, {}, only_for("cart"))
         if data:
             view.delete("cart")
@@ -1322,7 +1330,7 @@ class TestRestrictedValues:
         ],
         ids=["get", "get_typed", "set", "append", "append twice", "track_replacement", "rebase"],
     )
-    def test_each_check_gets_the_key_of_a_tracked_object(self, use):
+    def test_the_encoder_receives_the_key_of_a_tracked_object(self, use):
         view = ChangeTracker(pack(cart=[1]), {}, only_for("cart"))
         view.get("cart")
         view.get_typed("cart", BOXES)
@@ -1335,13 +1343,13 @@ class TestRestrictedValues:
         view.set("cart", [7])
         assert commit(view) == {"cart": [7]}
 
-    def test_each_check_gets_the_key_of_a_default_that_is_set(self):
+    def test_the_encoder_receives_the_key_of_a_default_that_is_set(self):
         view = ChangeTracker({}, {}, only_for("cart"))
         offered = view.track_default("cart", Box([]), BOXES)
         view.set_default("cart", [1])
         assert offered == Box([1])
 
-    def test_each_check_gets_the_key_of_many_operations(self):
+    def test_the_encoder_receives_the_key_of_many_operations(self):
         view = ChangeTracker(pack(cart=[1]), {}, only_for("cart"))
         for number in (2, 3):
             view.append("cart", [number])

@@ -1,4 +1,4 @@
-"""Results of ``a...`` verbs: coroutines for every runner, and no conditions."""
+"""Coroutines of ``a...`` methods: accepted by every runner, refused as a condition."""
 
 import asyncio
 import inspect
@@ -43,14 +43,14 @@ def session():
     return run(begin())
 
 
-def test_the_verbs_are_found():
+def test_every_async_method_is_found():
     assert {"acommit", "aclaim", "ause_grant", "arefresh"} <= {name for _, name in VERBS}
     assert {"arevoke_user", "alist_user", "apurge"} <= {name for _, name in VERBS}
 
 
 @pytest.mark.parametrize(("cls", "name"), VERBS, ids=lambda part: getattr(part, "__name__", part))
-def test_every_verb_is_checked(cls, name):
-    """A24: and frameworks see a coroutine function."""
+def test_every_async_method_returns_a_checked_coroutine(cls, name):
+    """A24: frameworks recognise the method as a coroutine function."""
     function = getattr(cls, name)
     assert iscoroutinefunction(function)
     assert is_async_callable(function)
@@ -67,7 +67,7 @@ async def double(number):
 
 
 def test_frameworks_recognise_a_checked_function():
-    """A24: on each supported Python, by what that one reads."""
+    """A24: on each supported Python."""
     verb = checked_coroutine(double)
     assert iscoroutinefunction(verb)
     assert is_async_callable(verb)
@@ -75,7 +75,7 @@ def test_frameworks_recognise_a_checked_function():
     assert run(verb(2)) == 4
 
 
-def test_the_public_mark_of_a_coroutine_function_is_set(monkeypatch):
+def test_the_public_marker_of_a_coroutine_function_is_set(monkeypatch):
     """A24: Python 3.12 and later read it."""
     marked = []
 
@@ -97,7 +97,7 @@ class Suspension:
         return (yield)
 
 
-def test_a_loop_may_resume_it_with_a_value():
+def test_a_value_sent_by_the_event_loop_reaches_the_coroutine():
     async def receive():
         return await Suspension()
 
@@ -108,8 +108,8 @@ def test_a_loop_may_resume_it_with_a_value():
     assert end.value.value == "sent"
 
 
-def test_a_verb_that_is_not_awaited_is_no_condition(session):
-    """A24: ``if session.ause_grant(...)`` raises instead of letting everyone in."""
+def test_a_coroutine_that_is_not_awaited_raises_as_a_condition(session):
+    """A24: ``if session.ause_grant(...)`` would otherwise always be true."""
     for coroutine in (session.ause_grant("delete"), session.aclaim("n"), session.acommit()):
         with pytest.raises(TypeError, match=r"no truth value: await it"):
             bool(coroutine)
@@ -119,8 +119,8 @@ def test_a_verb_that_is_not_awaited_is_no_condition(session):
     assert session.use_grant("delete")
 
 
-def test_a_verb_that_is_never_awaited_is_warned_about(session):
-    """A24: the warning of the coroutine inside stays."""
+def test_a_coroutine_that_is_never_awaited_is_warned_about(session):
+    """A24: by the warning of the coroutine inside."""
     with pytest.warns(RuntimeWarning, match=r"Session\.acommit' was never awaited"):
         session.acommit()
 
@@ -167,14 +167,14 @@ RUNNERS = [by_await, by_task, by_future, by_gather, by_wait_for, by_group, by_an
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_every_runner_takes_it(session, runner):
+def test_every_runner_accepts_a_checked_coroutine(session, runner):
     async def claim():
         return await runner(session.aclaim("n")), await session.aclaim("n", "gone")
 
     assert asyncio.run(claim()) == (1, "gone")
 
 
-def test_asyncio_run_and_anyio_take_it_directly(session):
+def test_asyncio_run_and_anyio_accept_a_checked_coroutine_directly(session):
     session["n"] = 2
     asyncio.run(session.acommit())
     session["n"] = 3
@@ -188,8 +188,8 @@ def test_asyncio_run_and_anyio_take_it_directly(session):
     assert session["n"] == 3
 
 
-def test_a_task_can_be_cancelled_and_shown(session):
-    """It has what tasks and debuggers read of a coroutine."""
+def test_a_task_of_a_checked_coroutine_can_be_cancelled_and_shown(session):
+    """It has the attributes that tasks and debuggers read."""
     coroutine = session.acommit()
     assert "acommit" in repr(coroutine)
     assert coroutine.__name__ == "acommit"

@@ -1,4 +1,4 @@
-"""ServerClock: the estimate of the server's time, when it is measured, and what fails."""
+"""ServerClock: the estimate of the server's time, when it is measured, and failed measurements."""
 
 import pytest
 
@@ -43,8 +43,8 @@ class Link:
 
 
 @pytest.mark.parametrize("skew", SKEWS)
-async def test_readings_are_of_the_servers_clock(skew):
-    """A22: before the first contact they are those of the machine."""
+async def test_readings_equal_the_servers_clock_after_a_measurement(skew):
+    """A22: before it they equal the machine's clock."""
     link = Link(skew)
     assert link.error() == skew
     assert not link.clock.synchronized
@@ -54,8 +54,8 @@ async def test_readings_are_of_the_servers_clock(skew):
     assert link.clock() - link.clock.offset() == link.machine.monotonic() // 1_000_000
 
 
-async def test_the_offset_is_measured_once_a_minute():
-    """A22: and not by each request."""
+async def test_the_offset_is_measured_at_most_once_a_minute():
+    """A22."""
     link = Link()
     for _ in range(3):
         await link.clock.synchronize()
@@ -78,7 +78,7 @@ async def test_an_estimate_is_not_later_than_the_servers_clock():
     assert link.error() == -10 - 8  # the machine's clock may be fast by 122 ppm
 
 
-async def test_a_better_measurement_improves_the_estimate_and_a_worse_one_keeps_it():
+async def test_a_better_measurement_improves_the_estimate_and_a_worse_one_does_not():
     link = Link()
     link.back = 50
     await link.clock.read_server()
@@ -90,8 +90,8 @@ async def test_a_better_measurement_improves_the_estimate_and_a_worse_one_keeps_
     assert -2 <= link.error() <= -1
 
 
-async def test_the_first_contact_has_three_attempts_to_measure_accurately():
-    """A22: a process that starts has much else to do."""
+async def test_the_first_contact_measures_up_to_three_times():
+    """A22: a starting process delays its replies."""
     link = Link()
     link.back = 21
     await link.clock.synchronize()
@@ -110,7 +110,7 @@ async def test_the_first_contact_has_three_attempts_to_measure_accurately():
     assert link.error() == -20
 
 
-async def test_a_later_contact_has_one_attempt():
+async def test_a_later_contact_measures_once():
     """A22: the offset of the previous measurement is known."""
     link = Link()
     await link.clock.synchronize()
@@ -135,8 +135,8 @@ async def test_a_long_round_trip_is_measured_again_soon():
 
 
 @pytest.mark.parametrize("step", [-HOUR, HOUR])
-async def test_a_step_of_the_servers_clock_is_followed(step):
-    """A22: by the next measurement; the machine's own clocks do not show it."""
+async def test_the_next_measurement_detects_a_step_of_the_servers_clock(step):
+    """A22: the clocks of the machine do not show it."""
     link = Link()
     await link.clock.synchronize()
 
@@ -149,7 +149,7 @@ async def test_a_step_of_the_servers_clock_is_followed(step):
     assert link.error() == step
 
 
-async def test_a_step_back_that_is_measured_inaccurately_is_followed_as_far_as_it_is_known():
+async def test_an_inaccurate_measurement_of_a_step_back_corrects_the_estimate_by_its_lower_bound():
     link = Link()
     await link.clock.synchronize()
 
@@ -166,7 +166,7 @@ async def test_a_step_back_that_is_measured_inaccurately_is_followed_as_far_as_i
 
 @pytest.mark.parametrize("step", [-1_000, 1_000, HOUR])
 async def test_a_machine_that_was_suspended_measures_again(step):
-    """A22: the monotonic clock stood still; the wall clock shows the difference."""
+    """A22: the monotonic clock was suspended; the wall clock shows the difference."""
     link = Link()
     await link.clock.synchronize()
     link.machine.skew += step
@@ -176,8 +176,8 @@ async def test_a_machine_that_was_suspended_measures_again(step):
     assert link.store.measurements == 2
 
 
-async def test_a_failure_keeps_the_offset_and_is_not_repeated_at_once():
-    """A22: one caller queries, the others use the present offset."""
+async def test_a_failed_measurement_keeps_the_offset_and_is_not_repeated_at_once():
+    """A22: one caller measures, the others use the present offset."""
     link = Link()
     await link.clock.synchronize()
     link.time.advance("1 minute")
@@ -191,11 +191,11 @@ async def test_a_failure_keeps_the_offset_and_is_not_repeated_at_once():
     assert link.clock.due()
 
 
-# In an engine
+# Within an engine
 
 
 class ServerWorld(World):
-    """A world whose store has a clock; that of the machine is wrong."""
+    """A world whose store has a clock, while the clock of the machine is wrong."""
 
     def __init__(self, skew=HOUR, **options):
         super().__init__(**options)
@@ -216,27 +216,27 @@ class ServerWorld(World):
         self.engine = self.another_process()
 
 
-async def test_a_load_measures_before_it_decides():
-    """A17, A22: and once for many requests."""
+async def test_a_load_measures_before_it_decides_about_expiry():
+    """A17, A22: once for many requests."""
     world = ServerWorld()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     assert world.store.measurements == 1
     world.forget()
     for _ in range(3):
-        assert (await world.visit(ticket))["a"] == 1
+        assert (await world.load(ticket))["a"] == 1
     assert world.store.measurements == 2
     world.clock.advance("1 minute")
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     world.clock.advance("1 minute")
     await session.arefresh()
     assert world.store.measurements == 4
 
 
 @pytest.mark.parametrize("skew", [-HOUR, HOUR])
-async def test_what_a_handler_dates_before_the_first_contact_is_corrected(skew):
-    """A22: a new visitor logs in with the first request of a process."""
+async def test_instants_from_before_the_first_contact_are_corrected(skew):
+    """A22: such as a login in the first request of a process."""
     world = ServerWorld(skew)
-    session = await world.visit(None)
+    session = await world.load(None)
     session["a"] = 1
     session.grant("earlier", "5 minutes")
     session.login("ada")
@@ -248,43 +248,43 @@ async def test_what_a_handler_dates_before_the_first_contact_is_corrected(skew):
     assert record.absolute_at == world.clock.now - 1_000 + 12 * HOUR
     world.clock.advance("298 seconds")
     assert await session.ause_grant("export")
-    later = await world.visit(ticket_of(session))
+    later = await world.load(ticket_of(session))
     later.grant("again", "5 minutes")
     await end_of_request(later)
     world.clock.advance("301 seconds")
     assert not await later.ause_grant("again")
 
 
-async def test_a_login_after_a_quiet_night_is_dated_by_a_new_measurement():
-    """A22: the last one was a day ago."""
+async def test_a_login_after_a_day_without_requests_measures_again():
+    """A22."""
     world = ServerWorld()
-    await world.begin(a=1)
+    await world.create(a=1)
     world.clock.advance("1 day")
-    session = await world.visit(None)
+    session = await world.load(None)
     session.login("ada")
     await end_of_request(session)
     assert (await world.record(ticket_of(session))).authenticated_at == world.clock.now
 
 
-async def test_a_grant_of_a_first_request_without_a_login_ends_in_time():
+async def test_a_grant_of_a_first_request_without_a_login_expires_in_time():
     """A22."""
     world = ServerWorld(HOUR)
-    session = await world.visit(None)
+    session = await world.load(None)
     session.grant("export", "5 minutes")
     await end_of_request(session)
     world.clock.advance("301 seconds")
     assert not await session.ause_grant("export")
 
 
-async def test_a_first_contact_that_fails_is_a_failure_of_the_store():
-    """A15, A22: no decision by the machine's clock instead; later ones use the last offset."""
+async def test_a_failed_first_measurement_raises_store_unavailable():
+    """A15, A22: the machine's clock is no substitute; after a first measurement its offset is."""
     world = ServerWorld()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     world.forget()
     world.store.failing = True
     with pytest.raises(StoreUnavailable):
-        await world.visit(ticket)
-    session = await world.visit(None)
+        await world.load(ticket)
+    session = await world.load(None)
     session["a"] = 1
     with pytest.raises(StoreUnavailable):
         await end_of_request(session)
@@ -293,15 +293,15 @@ async def test_a_first_contact_that_fails_is_a_failure_of_the_store():
     await end_of_request(session)
     world.store.failing = True
     world.clock.advance("1 minute")
-    assert (await world.visit(ticket))["a"] == 1
+    assert (await world.load(ticket))["a"] == 1
     assert len(world.emitted(StoreFailed)) == 3
 
 
 @pytest.mark.parametrize("verb", ["load", "fetch"])
-async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
+async def test_the_deadline_of_a_load_includes_its_measurement(verb):
     """A15, A22."""
     world = ServerWorld(store_timeout=0.05)
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     world.forget()
 
     async def server_time():
@@ -309,7 +309,7 @@ async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
 
     world.store.server_time = server_time
     started = monotonic()
-    call = world.visit(ticket) if verb == "load" else world.engine.fetch(ticket.session_id)
+    call = world.load(ticket) if verb == "load" else world.engine.fetch(ticket.session_id)
     with pytest.raises(StoreUnavailable):
         await call
     assert monotonic() - started < 5
@@ -318,17 +318,17 @@ async def test_the_deadline_of_a_load_bounds_its_measurement(verb):
     assert "0.05" in failed.error
 
 
-async def test_a_revocation_by_id_dates_its_tombstone_by_the_server():
+async def test_a_revocation_by_id_dates_the_tombstone_by_the_servers_clock():
     """A22."""
     world = ServerWorld()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     world.forget()
     assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
-    assert (await world.visit(ticket)).ended_reason == "stolen"
+    assert (await world.load(ticket)).ended_reason == "stolen"
 
 
 async def test_a_store_with_a_clock_is_not_loaded_without_a_coroutine():
-    """A22: only the coroutine measures."""
+    """A22: only a coroutine can measure."""
     world = ServerWorld()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     assert world.engine.load_immediately(ticket, None) is None

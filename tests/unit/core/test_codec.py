@@ -1,4 +1,4 @@
-"""What a session can hold comes back as it was, and nothing else gets in."""
+"""The codec: every accepted value is restored, every other value is refused."""
 
 import math
 import pickle
@@ -72,7 +72,7 @@ class Lone(StrEnum):
 
 
 class Pair(int, Enum):
-    """A number whose value is not a number."""
+    """An integer whose ``value`` is a tuple."""
 
     def __new__(cls, number):
         member = int.__new__(cls, number)
@@ -87,8 +87,8 @@ class Text(str):
 
 
 @given(VALUES)
-def test_every_value_comes_back(value):
-    """S9, as far as the core goes."""
+def test_every_value_is_restored(value):
+    """S9."""
     back = decode(encode("key", value))
     assert back == value
     assert type(back) is type(value)
@@ -96,13 +96,13 @@ def test_every_value_comes_back(value):
 
 
 @given(st.sets(MEMBERS, max_size=8))
-def test_equal_sets_give_equal_bytes(members):
+def test_equal_sets_have_equal_bytes(members):
     """Change detection compares bytes, and a set has no order."""
     assert encode("key", {*sorted(members, key=repr, reverse=True)}) == encode("key", members)
 
 
 @pytest.mark.parametrize(
-    "value",  # naive limits are what a session may hold too
+    "value",  # including naive datetimes
     [
         2**64, -(2**63) - 1, 10**400, -(10**400), [2**70, {"deep": {-(2**70)}}], frozenset({2**64}),
         float("inf"), "\0", "\U0010ffff", b"\xff" * 70_000, datetime.max, datetime.min, date.max,  # noqa: DTZ901
@@ -111,20 +111,20 @@ def test_equal_sets_give_equal_bytes(members):
         datetime(2026, 1, 1, tzinfo=UTC),
     ],
 )  # fmt: skip
-def test_edges_come_back(value):
+def test_extreme_values_are_restored(value):
     back = decode(encode("key", value))
     assert back == value
     assert type(back) is type(value)
 
 
-def test_what_is_equal_to_nothing_comes_back():
+def test_values_that_are_unequal_to_themselves_are_restored():
     assert math.isnan(decode(encode("key", float("nan"))))
     assert decode(encode("key", Decimal("NaN"))).is_nan()
     assert decode(encode("key", Decimal("sNaN"))).is_snan()
     assert decode(encode("key", Decimal("-0"))).is_signed()
 
 
-def test_tuple_comes_back_as_a_list_but_stays_a_tuple_inside_a_set():
+def test_a_tuple_is_restored_as_a_list_except_inside_a_set():
     assert decode(encode("key", (1, (2, 3)))) == [1, [2, 3]]
     assert decode(encode("key", {(1, (2, 3))})) == {(1, (2, 3))}
     assert decode(encode("key", {(frozenset({(1,)}),)})) == {(frozenset({(1,)}),)}
@@ -161,7 +161,6 @@ def test_tuple_comes_back_as_a_list_but_stays_a_tuple_inside_a_set():
     ],
 )
 def test_other_types_are_refused_with_key_path_and_type(value, path, kind):
-    """NotSerializable at the assignment, naming key and type."""
     with pytest.raises(NotSerializable) as caught:
         encode("cart", value)
     error = caught.value
@@ -180,14 +179,14 @@ def test_other_types_are_refused_with_key_path_and_type(value, path, kind):
         ("\ud800", "a lone surrogate"),
     ],
 )
-def test_a_refused_key_or_text_is_not_called_a_value_of_its_type(value, reason):
-    """A tuple, an integer and a text may be values."""
+def test_the_error_for_a_dict_key_or_surrogate_names_the_reason(value, reason):
+    """Naming the type alone would be wrong: other tuples, integers and strings are accepted."""
     with pytest.raises(NotSerializable, match=reason):
         encode("cart", value)
 
 
-def test_integers_are_stored_in_the_format_of_msgpack_unless_they_are_wide():
-    """Also beside wide ones: equal values have equal bytes."""
+def test_integers_of_64_bits_are_stored_as_msgpack_integers():
+    """Also beside wider ones: equal values have equal bytes."""
     msgpack = msgspec.msgpack.encode
     plain = [0, -1, 200, -(2**63), 2**63, 2**64 - 1]
     assert encode("key", plain) == msgpack(plain)
@@ -195,8 +194,8 @@ def test_integers_are_stored_in_the_format_of_msgpack_unless_they_are_wide():
     assert encode("key", [*plain, 2**70]) == msgpack([*plain, wide])
 
 
-def test_what_contains_itself_is_refused():
-    """Never a recursion error."""
+def test_a_container_that_contains_itself_is_refused():
+    """Without a RecursionError."""
     loop: list = []
     loop.append(loop)
     cycle: dict = {}
@@ -209,7 +208,7 @@ def test_what_contains_itself_is_refused():
 @pytest.mark.parametrize(
     "wrap", [lambda v: [v], lambda v: {"k": v}, lambda v: (v,), lambda v: frozenset({v})]
 )
-def test_depth_is_bounded(wrap):
+def test_nesting_deeper_than_the_limit_is_refused(wrap):
     """B-55."""
     value: object = 1
     for _ in range(MAX_DEPTH + 1):
@@ -220,7 +219,7 @@ def test_depth_is_bounded(wrap):
             encoder("key", wrap(value))
 
 
-def test_a_value_that_is_too_deep_is_named():
+def test_the_error_for_a_value_nested_too_deeply_names_its_path():
     """NotSerializable names key, path and type."""
     value: object = {}
     for _ in range(MAX_DEPTH + 1):
@@ -231,8 +230,8 @@ def test_a_value_that_is_too_deep_is_named():
     assert (error.key, error.path, error.type) == ("cart", "[0]" * (MAX_DEPTH + 1), dict)
 
 
-class Bomb:
-    """Runs something when it is unpickled."""
+class Exploit:
+    """Fails the test when it is unpickled."""
 
     def __reduce__(self):
         return (pytest.fail, ("unpickled",))
@@ -242,17 +241,17 @@ class Bomb:
 def test_pickle_is_never_executed(protocol):
     """B-10, B-11."""
     with pytest.raises((msgspec.DecodeError, ValueError)):
-        decode(pickle.dumps(Bomb(), protocol) + b"\xc1")
+        decode(pickle.dumps(Exploit(), protocol) + b"\xc1")
 
 
 @given(st.binary(max_size=40))
-def test_damaged_bytes_raise_one_kind_of_error(data):
+def test_damaged_bytes_raise_a_decode_error(data):
     """S9."""
     with suppress(msgspec.DecodeError, ValueError):
         decode(data)
 
 
-def test_bytes_nested_without_end_are_damaged():
+def test_deeply_nested_bytes_raise_a_decode_error():
     """S9, B-21."""
     with pytest.raises(msgspec.DecodeError, match="nested"):
         decode(b"\x91" * 100_000)
@@ -264,7 +263,7 @@ def test_damaged_extensions_raise_a_decode_error(code, data):
         decode(msgspec.msgpack.encode(Ext(code, data)))
 
 
-def test_unknown_extension_says_that_it_may_be_newer():
+def test_the_error_for_an_unknown_extension_says_that_it_may_be_newer():
     with pytest.raises(msgspec.DecodeError, match="newer"):
         decode(msgspec.msgpack.encode(Ext(99, b"")))
 
@@ -280,24 +279,23 @@ def test_unknown_extension_says_that_it_may_be_newer():
         ({Number.ONE, Name.ADA}, {1, "ada"}),
     ],
 )
-def test_text_and_number_enumerations_are_stored_as_their_values(value, stored):
-    """Values: ``StrEnum`` and ``IntEnum`` are stored as their base value."""
+def test_str_and_int_enumerations_are_stored_as_their_base_value(value, stored):
     decoded = decode(encode("key", value))
     assert decoded == stored
     assert encode("key", value) == encode("key", stored)
     assert not isinstance(decoded, Enum)
 
 
-def test_a_depth_is_counted_from_where_the_value_is():
-    """B-55: the limit of an explicit operation with a path is that of the whole value."""
+def test_depth_is_counted_from_the_given_level():
+    """B-55: an operation with a path has the depth limit of the whole value."""
     encode("key", [], depth=MAX_DEPTH)
     for encoder in (encode, checked_encoder(lambda *_: None)):
         with pytest.raises(NotSerializable, match="nested more than"):
             encoder("key", [], depth=MAX_DEPTH + 1)
 
 
-def test_the_check_of_a_store_precedes_the_encoding():
-    """A store that holds every value costs no call: its encoder is `encode` itself."""
+def test_the_check_of_a_store_is_called_before_the_encoding():
+    """Without a check the encoder is `encode` itself, so that it costs no call."""
     checked = []
     encoder = checked_encoder(lambda *arguments: checked.append(arguments))
     assert encoder("key", [1]) == encode("key", [1])
@@ -309,17 +307,17 @@ def test_the_check_of_a_store_precedes_the_encoding():
 
 
 class TestMarkup:
-    """Text that is safe HTML stays so; templates escape any other text."""
+    """Safe HTML is restored as markup; templates escape any other text."""
 
     @pytest.mark.parametrize("value", [Markup("<b>"), [Markup("<b>")], {"a": Markup("é")}])
-    def test_markup_comes_back_as_markup(self, value):
+    def test_markup_is_restored_as_markup(self, value):
         found = decode(encode("key", value))
         assert found == value
         text = next(iter(found.values())) if isinstance(found, dict) else found[0]
         assert isinstance(found if isinstance(found, str) else text, Markup)
 
-    def test_an_object_that_describes_itself_as_html_becomes_markup(self):
-        """As in Flask's serializer: the lazy texts of translations."""
+    def test_an_object_with_an_html_method_is_stored_as_markup(self):
+        """As in Flask's serializer, such as lazy translations."""
 
         class Lazy:
             def __html__(self):
@@ -330,7 +328,7 @@ class TestMarkup:
             encode("key", Lazy)
 
     def test_a_process_without_markupsafe_reads_plain_text(self, monkeypatch):
-        """Its templates escape it."""
+        """Its templates escape the text."""
         monkeypatch.setitem(sys.modules, "markupsafe", None)
         found = decode(encode("key", Markup("<b>")))
         assert type(found) is str

@@ -1,4 +1,4 @@
-"""Waiting with and without an event loop, the order of waiters, and closed loops."""
+"""Waiting with and without an event loop, the order of lock waiters, and closed loops."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ async def suspended():
 
 
 class TestRun:
-    def test_relock_and_raises_as_the_coroutine_does(self):
+    def test_run_returns_and_raises_as_the_coroutine_does(self):
         async def broken():
             raise KeyError("x")
 
@@ -43,12 +43,12 @@ class TestRun:
         with pytest.raises(KeyError):
             run(broken())
 
-    async def test_refuses_where_a_loop_runs_and_names_the_twin(self):
+    async def test_run_under_an_event_loop_raises_and_names_the_async_twin(self):
         with pytest.raises(ConfigurationError, match=r"await session\.acommit\(\) instead"):
             run(answer(1), instead="session.acommit()")
 
-    def test_refuses_a_coroutine_that_waits_for_a_loop(self):
-        """An asyncio client under WSGI is found out at its first step, and its cleaning up runs."""
+    def test_run_refuses_a_coroutine_that_suspends(self):
+        """Detects an asyncio client under WSGI; its ``finally`` block is executed."""
         cleaned = []
 
         async def waits():
@@ -61,14 +61,14 @@ class TestRun:
             run(waits())
         assert cleaned == [1]
 
-    def test_no_loop_here(self):
+    def test_without_an_event_loop_running_loop_is_none_and_sleep_blocks(self):
         assert running_loop() is None
         run(sleep(0))
 
-    def test_offload_calls_at_once_without_a_loop(self):
+    def test_offload_calls_in_the_same_thread_without_an_event_loop(self):
         assert run(offload(threading.get_ident)) == threading.get_ident()
 
-    async def test_offload_calls_in_a_thread_under_a_loop(self):
+    async def test_offload_calls_in_a_thread_under_an_event_loop(self):
         assert running_loop() is asyncio.get_running_loop()
         assert await offload(threading.get_ident) != threading.get_ident()
         await sleep(0)
@@ -76,13 +76,13 @@ class TestRun:
     async def test_offload_passes_every_argument(self):
         assert await offload(sorted, [1, 2], reverse=True) == [2, 1]
 
-    def test_offload_passes_every_argument_without_a_loop(self):
+    def test_offload_passes_every_argument_without_an_event_loop(self):
         assert run(offload(sorted, [1, 2], reverse=True)) == [2, 1]
 
 
 class TestShielded:
-    async def test_a_coroutine_whose_caller_was_cancelled_is_not_collected(self):
-        """A21: an event loop has only weak references to its tasks."""
+    async def test_a_coroutine_whose_caller_was_cancelled_is_completed(self):
+        """A21: an event loop has only weak references to its tasks, so another one is kept."""
         waiting, ended = [], []
 
         async def work():
@@ -107,7 +107,7 @@ class TestShielded:
         await asyncio.sleep(0)
         assert not concurrency._background
 
-    async def test_returns_and_raises_what_the_coroutine_does(self):
+    async def test_shielded_returns_and_raises_as_the_coroutine_does(self):
         async def broken():
             raise KeyError("x")
 
@@ -115,13 +115,13 @@ class TestShielded:
         with pytest.raises(KeyError):
             await shielded(broken())
 
-    def test_awaits_directly_without_a_loop(self):
+    def test_shielded_awaits_directly_without_an_event_loop(self):
         assert run(shielded(answer(5))) == 5
 
 
 class TestDeadline:
-    async def test_a_callback_of_the_loop_is_not_interrupted(self):
-        """It has no task that could be cancelled; the store bounds its calls."""
+    async def test_a_coroutine_run_in_a_callback_is_not_interrupted(self):
+        """There is no task that could be cancelled; the store bounds its calls."""
         results = []
         asyncio.get_running_loop().call_soon(
             lambda: results.append(complete(Deadline(1).bound(answer(5))))
@@ -131,7 +131,7 @@ class TestDeadline:
 
 
 class TestThreadFuture:
-    async def test_brings_a_result_from_another_thread(self):
+    async def test_wait_returns_a_result_from_another_thread(self):
         future = ThreadFuture()
 
         def work():
@@ -141,27 +141,27 @@ class TestThreadFuture:
         threading.Thread(target=work).start()
         assert await future.wait(5) == 5
 
-    async def test_brings_an_error(self):
+    async def test_wait_raises_the_exception(self):
         future = ThreadFuture()
         future.set_exception(KeyError("x"))
         future.wake()
         with pytest.raises(KeyError):
             await future.wait(None)
 
-    def test_brings_a_result_without_a_loop(self):
+    def test_wait_returns_a_result_without_an_event_loop(self):
         future = ThreadFuture()
         threading.Thread(target=lambda: (future.set_result(5), wake_all((future,)))).start()
         assert run(future.wait(5)) == 5
 
-    async def test_waits_no_longer_than_it_may(self):
+    async def test_wait_times_out(self):
         with pytest.raises(TimeoutError):
             await ThreadFuture().wait(0.001)
 
-    def test_waits_no_longer_than_it_may_without_a_loop(self):
+    def test_wait_times_out_without_an_event_loop(self):
         with pytest.raises(TimeoutError):
             run(ThreadFuture().wait(0.001))
 
-    async def test_waking_twice_or_too_late_has_no_effect(self):
+    async def test_waking_twice_or_after_the_wait_has_no_effect(self):
         future = ThreadFuture()
         future.set_result(1)
         for _ in range(3):
@@ -171,14 +171,14 @@ class TestThreadFuture:
         wake_all((future,))
         await asyncio.sleep(0)
 
-    async def test_a_result_and_its_time_limit_may_come_at_once(self):
-        """The limit is then no error, and no unretrieved exception is logged."""
+    async def test_a_result_at_the_timeout_is_returned(self):
+        """No unretrieved exception is logged."""
         future = ThreadFuture()
         future.set_result(5)
         asyncio.get_running_loop().call_later(0, future.wake)
         assert await future.wait(0) == 5
 
-    def test_one_call_into_each_loop_and_a_closed_one_is_skipped(self):
+    def test_wake_all_skips_futures_of_closed_loops(self):
         async def make():
             return ThreadFuture()
 
@@ -193,7 +193,7 @@ class TestThreadFuture:
 
 
 class TestKeyedLock:
-    async def test_a_free_name_costs_no_wait_and_leaves_nothing(self):
+    async def test_a_free_lock_is_acquired_without_waiting_and_leaves_no_entry(self):
         lock = KeyedLock()
         assert await lock.acquire(b"a") is None
         assert await lock.acquire(b"b") is None
@@ -202,7 +202,7 @@ class TestKeyedLock:
         assert lock._waiters == {}
         assert await lock.acquire(b"a") is None, "the value is dropped without a waiter"
 
-    async def test_in_order_of_arrival_with_the_value_of_the_previous_owner(self):
+    async def test_waiters_acquire_in_order_and_receive_the_handover_value(self):
         lock, order = KeyedLock(), []
 
         async def one(number):
@@ -215,7 +215,7 @@ class TestKeyedLock:
         assert order == [(0, None), (1, 0), (2, 1), (3, 2), (4, 3)]
         assert lock._waiters == {}
 
-    async def test_one_at_a_time_across_tasks_and_threads(self):
+    async def test_one_owner_at_a_time_across_tasks_and_threads(self):
         lock, inside, most, count = KeyedLock(), 0, 0, 0
 
         async def work():
@@ -237,7 +237,7 @@ class TestKeyedLock:
         assert (most, count) == (1, 180)
         assert lock._waiters == {}
 
-    async def test_a_wait_may_be_bounded(self):
+    async def test_a_wait_longer_than_its_timeout_raises(self):
         lock = KeyedLock()
         await lock.acquire(b"a")
         with pytest.raises(TimeoutError):
@@ -246,8 +246,8 @@ class TestKeyedLock:
         lock.release(b"a")
         assert lock._waiters == {}
 
-    async def test_a_wait_that_ends_leaves_the_lock_with_its_owner(self):
-        """B-55: it does not hand the lock to the waiter before it."""
+    async def test_a_wait_that_timed_out_leaves_the_lock_with_its_owner(self):
+        """B-55: it does not release the lock to an earlier waiter."""
         lock = KeyedLock()
         assert not lock.is_locked(b"a")
         await lock.acquire(b"a")
@@ -262,8 +262,8 @@ class TestKeyedLock:
         assert await first == "handover"
 
     @pytest.mark.parametrize("steps", range(4))
-    async def test_a_waiter_cancelled_at_any_moment_blocks_no_other(self, steps):
-        """Before and while it waits, when the lock was just handed over, and when it owns it."""
+    async def test_a_cancelled_waiter_blocks_no_other_waiter(self, steps):
+        """Cancelled before and while it waits, at the handover, and as owner."""
         lock, got = KeyedLock(), []
         await lock.acquire(b"a")
 
@@ -294,8 +294,8 @@ class TestKeyedLock:
         assert got[-1] == "behind"
         assert lock._waiters == {}
 
-    def test_a_waiter_whose_loop_was_closed_is_skipped(self):
-        """Otherwise the lock would never be free again."""
+    def test_a_waiter_of_a_closed_loop_is_skipped(self):
+        """Otherwise the lock would stay locked for ever."""
         lock = KeyedLock()
         run(lock.acquire(b"a"))
         loop = asyncio.new_event_loop()
@@ -313,5 +313,5 @@ class TestKeyedLock:
         lock.release(b"a")
         run(lock.acquire(b"a"))
         dead._log_destroy_pending = False
-        dead.get_coro().close()  # as the garbage collector does, some time
+        dead.get_coro().close()  # as the garbage collector does later
         assert list(lock._waiters) == [b"a"], "a skipped waiter does not own the lock"

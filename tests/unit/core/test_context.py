@@ -1,4 +1,4 @@
-"""Events that the core reports, and their counts."""
+"""CoreContext: reported events and their counts."""
 
 import pytest
 
@@ -19,18 +19,18 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_every_event_is_counted_once():
-    """Usage() with counts of reads and writes."""
+    """``usage()`` returns these counts."""
     world = World()
-    ticket = await world.begin(a=1)
-    session = await world.visit(ticket)
+    ticket = await world.create(a=1)
+    session = await world.load(ticket)
     session["a"] = 2
     await end_of_request(session)
     world.clock.advance("2 minutes")
-    await end_of_request(await world.visit(ticket))
-    session = await world.visit(ticket)
+    await end_of_request(await world.load(ticket))
+    session = await world.load(ticket)
     session.destroy()
     await end_of_request(session)
-    await world.visit(ticket)
+    await world.load(ticket)
     counts = world.engine.context.dispatcher.counts
     assert {kind: count for kind, count in counts.items() if count} == {
         Read: 3,
@@ -42,7 +42,7 @@ async def test_every_event_is_counted_once():
     }
 
 
-def test_store_errors_are_counted_reported_and_raised():
+def test_a_store_error_is_counted_reported_and_raised():
     world = World()
     context, error = world.engine.context, StoreUnavailable("down")
     with pytest.raises(StoreUnavailable) as caught:
@@ -52,7 +52,7 @@ def test_store_errors_are_counted_reported_and_raised():
     assert context.dispatcher.counts[StoreFailed] == 1
 
 
-def test_a_ticket_that_could_not_be_unsealed_has_no_id():
+def test_a_rejected_ticket_that_cannot_be_unsealed_is_reported_without_an_id():
     world = World()
     context = world.engine.context
     context.report_rejected(b"", "forged")
@@ -61,13 +61,13 @@ def test_a_ticket_that_could_not_be_unsealed_has_no_id():
     assert context.dispatcher.counts[Rejected] == 2
 
 
-async def test_an_event_without_listeners_is_not_built(monkeypatch):
-    """Few objects for each request."""
+async def test_an_event_without_listeners_is_counted_but_not_created(monkeypatch):
+    """Fewer objects are created for each request."""
     world = World(listen=False)
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     for kind in (Read, Written):
         monkeypatch.setattr(kind, "__init__", lambda *_: pytest.fail("was built"))
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     session["a"] = 2
     await end_of_request(session)
     counts = world.engine.context.dispatcher.counts

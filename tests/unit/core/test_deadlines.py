@@ -1,4 +1,4 @@
-"""A commit is bounded by store_timeout with its queue, its replays and its retries (S12)."""
+"""Deadlines: store_timeout bounds a commit with its queue, replays and retries (S12)."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ async def tick():
 
 class TestDeadline:
     @pytest.mark.anyio
-    async def test_a_call_in_time(self):
+    async def test_a_call_that_is_fast_enough_returns(self):
         async def call():
             await asyncio.sleep(0)
             return 7
@@ -28,12 +28,12 @@ class TestDeadline:
         assert await Deadline(5).bound(call()) == 7
 
     @pytest.mark.anyio
-    async def test_a_call_that_takes_too_long(self):
+    async def test_a_call_that_takes_too_long_raises_store_unavailable(self):
         with pytest.raises(StoreUnavailable, match=r"within 0\.01 seconds \(store_timeout\)"):
             await Deadline(0.01).bound(asyncio.sleep(5))
 
     @pytest.mark.anyio
-    async def test_a_cancellation_by_the_caller_in_time(self):
+    async def test_a_cancellation_by_the_caller_is_raised(self):
         task = asyncio.create_task(Deadline(5).bound(asyncio.sleep(5)))
         await tick()
         task.cancel()
@@ -41,7 +41,7 @@ class TestDeadline:
             await task
 
     @pytest.mark.anyio
-    async def test_a_timeout_of_the_call_itself(self):
+    async def test_a_timeout_error_of_the_call_itself_is_raised(self):
         async def call():
             await asyncio.sleep(0)
             raise TimeoutError("of the call")
@@ -49,14 +49,14 @@ class TestDeadline:
         with pytest.raises(TimeoutError, match="of the call"):
             await Deadline(5).bound(call())
 
-    def test_no_call_after_the_end(self):
+    def test_no_call_is_started_after_the_deadline(self):
         async def call():
             raise AssertionError("it was started")
 
         with pytest.raises(StoreUnavailable):
             run(Deadline(0).bound(call()))
 
-    def test_without_an_event_loop(self):
+    def test_without_an_event_loop_the_call_returns(self):
         async def call():
             return 7
 
@@ -66,11 +66,11 @@ class TestDeadline:
 
 class TestQueue:
     @pytest.mark.anyio
-    async def test_a_failure_is_passed_down_the_queue(self):
-        """S12: eight commits of one session do not wait for the store one after the other."""
+    async def test_a_failure_is_raised_by_every_commit_in_the_queue(self):
+        """S12: eight commits of one session do not each wait for the store."""
         world = World()
-        ticket = await world.begin(n=0)
-        sessions = [await world.visit(ticket) for _ in range(8)]
+        ticket = await world.create(n=0)
+        sessions = [await world.load(ticket) for _ in range(8)]
         for session in sessions:
             session.increment("n")
 
@@ -96,11 +96,11 @@ class TestQueue:
         assert await world.data(ticket) == {"n": 8}
 
     @pytest.mark.anyio
-    async def test_a_wait_for_slow_commits_ends(self):
+    async def test_a_commit_that_waits_for_slow_commits_times_out(self):
         """S12."""
         world = World(store_timeout=0.05)
-        ticket = await world.begin(n=0)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=0)
+        session = await world.load(ticket)
         session.increment("n")
         locks = world.engine.writer.locks
         await locks.acquire(ticket.session_id)
@@ -113,7 +113,7 @@ class TestQueue:
         assert await world.data(ticket) == {"n": 1}
 
     @pytest.mark.anyio
-    async def test_a_wait_for_a_creation_ends(self):
+    async def test_a_commit_that_waits_for_a_create_times_out(self):
         world = World(store_timeout=0.05)
         session = await world.engine.load(None)
         session["n"] = 1
@@ -127,10 +127,10 @@ class TestQueue:
 
     @pytest.mark.anyio
     @pytest.mark.parametrize("known", [False, True])
-    async def test_a_load_of_several_calls_ends(self, known):
-        """S12: the reason of a revocation, or the end of an expired session, takes too long."""
+    async def test_a_load_of_several_calls_times_out(self, known):
+        """S12: loading the tombstone, or deleting an expired session, takes too long."""
         world = World(store_timeout=0.1)
-        ticket = await world.begin(n=0)
+        ticket = await world.create(n=0)
         if known:
             world.clock.advance("2 days")
             world.store.hang("delete")
@@ -140,16 +140,16 @@ class TestQueue:
             world.store.hang("load")
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            await world.visit(ticket)
+            await world.load(ticket)
         assert time.monotonic() - began < 1
         world.store.heal()
 
     @pytest.mark.anyio
-    async def test_replays_end(self):
+    async def test_a_commit_with_many_replays_times_out(self):
         """S12: each save meets a newer record, and the store is slow."""
         world = World(store_timeout=0.2)
-        ticket = await world.begin(n=0)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=0)
+        session = await world.load(ticket)
         session.increment("n")
 
         async def other():
@@ -164,11 +164,11 @@ class TestQueue:
             await world.engine.commit(session)
         assert time.monotonic() - began < 1
 
-    def test_threads(self):
-        """S12: without an event loop a commit waits for the lock no longer than store_timeout."""
+    def test_a_commit_in_a_thread_times_out(self):
+        """S12: without an event loop it waits for the lock no longer than store_timeout."""
         world = World(store_timeout=0.3)
-        ticket = run(world.begin(n=0))
-        sessions = [run(world.visit(ticket)) for _ in range(4)]
+        ticket = run(world.create(n=0))
+        sessions = [run(world.load(ticket)) for _ in range(4)]
         for session in sessions:
             session.increment("n")
         world.store.hang("save", times=1)

@@ -1,7 +1,7 @@
-"""Loading, committing and ending: what reaches the store, and what never does.
+"""Engine: load, commit, refresh, destroy and claim, and the store calls of each.
 
-Each conflict and each race here is a step, not a chance: `World.store` lets something else happen
-just before a call, or lets a call hang.
+Races are deterministic: `World.store` runs a coroutine before a call (``meanwhile``) or suspends a
+call (``hang``).
 """
 
 import asyncio
@@ -25,27 +25,27 @@ from tests.unit.core.engine_harness import Browser, World, end_of_request, ticke
 pytestmark = pytest.mark.anyio
 
 
-async def started(**data):
+async def stored_session(**data):
     world = World()
-    ticket = await world.begin(**data)
+    ticket = await world.create(**data)
     world.store.calls.clear()
     world.events.clear()
     return world, ticket
 
 
-class TestLoading:
-    async def test_without_a_ticket_no_store_call(self):
+class TestLoad:
+    async def test_a_request_without_a_ticket_makes_no_store_call(self):
         """A1."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         assert session.new
         await end_of_request(session)
         assert world.store.calls == []
 
-    async def test_one_call(self):
+    async def test_a_request_that_only_reads_makes_one_store_call(self):
         """A3, S18."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         assert session["a"] == 1
         await end_of_request(session)
         assert world.store.calls == ["load"]
@@ -56,17 +56,17 @@ class TestLoading:
         """A8, B-22, B-23, B-24."""
         world = World()
         ticket = Ticket(bytes(16), bytes(16))
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         assert world.emitted(Rejected)[0].reason == "unknown"
         session["a"] = 1
         await end_of_request(session)
         assert session._copy.session_id() != ticket.session_id
         assert await world.memory.load(ticket.session_id) is None
 
-    async def test_a_wrong_verifier_opens_nothing(self):
-        """The ID alone is public."""
-        world, ticket = await started(a=1)
-        session = await world.visit(Ticket(ticket.session_id, bytes(16)))
+    async def test_a_ticket_with_a_wrong_verifier_loads_no_data(self):
+        """Only the verifier grants access: the session ID is public."""
+        world, ticket = await stored_session(a=1)
+        session = await world.load(Ticket(ticket.session_id, bytes(16)))
         assert dict(session) == {}
         assert world.emitted(Rejected)[0].reason == "replaced"
         assert await world.data(ticket) == {"a": 1}
@@ -74,63 +74,63 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("advance", "limit"), [("30 minutes", "idle"), ("12 hours", "absolute")]
     )
-    async def test_an_expired_one_is_removed_and_emits_an_event(self, advance, limit):
+    async def test_an_expired_session_is_deleted_and_reported(self, advance, limit):
         """A17, ASVS 7.3.1, REAUTH-08."""
-        world, ticket = await started(a=1)
+        world, ticket = await stored_session(a=1)
         world.clock.advance(advance)
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         assert dict(session) == {}
         assert await world.record(ticket) is None
         assert world.emitted(Expired)[0].limit == limit
 
-    async def test_loading_never_extends(self):
-        """B-37: activity counts by touches, the absolute limit not at all."""
-        world, ticket = await started(a=1)
+    async def test_loads_do_not_extend_the_absolute_limit(self):
+        """B-37: touches extend the idle limit, nothing extends the absolute limit."""
+        world, ticket = await stored_session(a=1)
         for _ in range(60):
             world.clock.advance("14 minutes")
-            await end_of_request(await world.visit(ticket))
+            await end_of_request(await world.load(ticket))
             if await world.record(ticket) is None:
                 break
         lived = world.clock.now - (milliseconds("12 hours", option="") + 1_767_225_600_000)
         assert 0 <= lived < milliseconds("14 minutes", option="")
 
     @pytest.mark.parametrize("verb", ["load", "delete"])
-    async def test_a_failing_store_is_never_an_empty_session(self, verb):
+    async def test_a_failing_store_raises_instead_of_returning_an_empty_session(self, verb):
         """A15."""
-        world, ticket = await started(a=1)
+        world, ticket = await stored_session(a=1)
         world.clock.advance("1 hour")
         world.store.fail(verb)
         with pytest.raises(StoreUnavailable):
-            await world.visit(ticket)
+            await world.load(ticket)
         assert world.emitted(StoreFailed)[0].operation == verb
         assert await world.data(ticket) == {"a": 1}
 
-    async def test_an_unreadable_record_is_absent_and_emits_an_event(self):
+    async def test_an_unreadable_record_counts_as_absent_and_is_reported(self):
         """S9."""
         from sojourn.record import UnreadableRecord
 
-        world, ticket = await started(a=1)
+        world, ticket = await stored_session(a=1)
         world.store.fail("load", error=UnreadableRecord("newer"))
-        assert dict(await world.visit(ticket)) == {}
+        assert dict(await world.load(ticket)) == {}
         assert world.emitted(Rejected)[0].reason == "unreadable: newer"
 
     @pytest.mark.parametrize(
         ("shown", "admitted"), [({"browser": "A"}, True), ({"browser": "B"}, False), ({}, False)]
     )
-    async def test_labels_are_checked_where_configured(self, shown, admitted):
+    async def test_configured_labels_must_match_those_of_the_client(self, shown, admitted):
         world = World(check_labels=("browser",))
-        ticket = await world.begin(Browser(browser="A", address="1"), a=1)
-        session = await world.visit(ticket, Browser(**shown))
+        ticket = await world.create(Browser(browser="A", address="1"), a=1)
+        session = await world.load(ticket, Browser(**shown))
         assert bool(session) is admitted
-        assert bool(await world.visit(ticket)) is False
+        assert bool(await world.load(ticket)) is False
         assert [event.reason for event in world.emitted(Rejected)][-1] == "labels"
 
 
-class TestCreating:
-    async def test_the_first_write_creates_once_and_asks_for_the_cookie(self):
+class TestCreate:
+    async def test_the_first_write_creates_one_record_and_sends_the_cookie(self):
         """A2, S18."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         session["a"] = 1
         await end_of_request(session)
         await end_of_request(session)
@@ -154,19 +154,19 @@ class TestCreating:
             lambda s: s.flashes(),
         ],
     )
-    async def test_what_leaves_nothing_creates_nothing(self, act):
+    async def test_a_new_session_that_ends_empty_creates_no_record(self, act):
         """A1, B-53: a thousand anonymous logouts leave no record."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         act(session)
         await end_of_request(session)
         assert world.store.calls == []
         assert session._copy.cookie_change is CookieChange.NONE
 
-    async def test_a_taken_id_is_left_alone_and_another_is_used(self, monkeypatch):
+    async def test_a_session_id_that_exists_is_replaced_and_its_record_is_kept(self, monkeypatch):
         """S2, ASVS 7.2.3, B-26: the random source is stubbed."""
-        world, victim = await started(secret=1)
-        session = await world.visit(None)
+        world, victim = await stored_session(secret=1)
+        session = await world.load(None)
         session._copy.unsaved_id = victim.session_id
         session["a"] = 1
         await end_of_request(session)
@@ -175,10 +175,10 @@ class TestCreating:
         assert await world.data(ticket_of(session)) == {"a": 1}
         assert session.id != victim.session_id.hex()
 
-    async def test_a_random_source_that_repeats_itself_is_an_error(self, monkeypatch):
-        world, victim = await started(secret=1)
+    async def test_a_random_source_that_repeats_itself_raises_a_conflict(self, monkeypatch):
+        world, victim = await stored_session(secret=1)
         monkeypatch.setattr(engine_module, "mint_id", lambda: victim.session_id)
-        session = await world.visit(None)
+        session = await world.load(None)
         session._copy.unsaved_id = victim.session_id
         session["a"] = 1
         with pytest.raises(SessionConflict):
@@ -189,10 +189,10 @@ class TestCreating:
         await end_of_request(session)
         assert await world.data(ticket_of(session)) == {"a": 1}
 
-    async def test_a_failed_one_keeps_the_changes_for_another_try(self):
-        """A15, S12: no cookie, no half of it."""
+    async def test_a_failed_create_keeps_the_changes_for_the_next_commit(self):
+        """A15, S12: no cookie is sent and no part is stored."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         session.increment("n")
         world.store.fail("create", times=1)
         with pytest.raises(StoreUnavailable):
@@ -203,10 +203,10 @@ class TestCreating:
         await end_of_request(session)
         assert await world.data(ticket_of(session)) == {"n": 1}
 
-    async def test_too_large_is_refused_whole(self):
+    async def test_data_above_max_bytes_is_refused_and_nothing_is_stored(self):
         """B-55."""
         world = World(max_bytes=100)
-        session = await world.visit(None)
+        session = await world.load(None)
         session["big"], session["small"] = "x" * 200, 1
         with pytest.raises(SessionTooLarge) as caught:
             await end_of_request(session)
@@ -217,9 +217,9 @@ class TestCreating:
         assert await world.data(ticket_of(session)) == {"big": "", "small": 1}
 
     async def test_two_tasks_of_one_handler_create_one_record(self):
-        """A job committing beside the response: nothing of either is lost."""
+        """A background task commits beside the response; the changes of both are stored."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         world.store.hang("create", times=1)
         session["a"] = 1
         one = asyncio.create_task(session.acommit())
@@ -232,10 +232,10 @@ class TestCreating:
         assert world.store.calls == ["create", "save"]
         assert await world.data(ticket_of(session)) == {"a": 1, "b": 2}
 
-    async def test_destroyed_while_it_is_created_is_removed(self):
+    async def test_a_session_destroyed_during_its_create_is_deleted(self):
         """A7."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         session["a"] = 1
         world.store.hang("create", times=1)
         commit = asyncio.create_task(session.acommit())
@@ -247,13 +247,13 @@ class TestCreating:
         await end_of_request(session)
         assert await world.memory.count(world.clock.now) == 0
 
-    async def test_a_default_changed_in_place_after_the_first_byte_creates_nothing(self):
-        """W8, A11: there is no assignment that could have refused it."""
+    async def test_a_default_changed_in_place_after_the_response_started_creates_no_record(self):
+        """W8, A11: the commit raises, because no assignment could be refused."""
         from dataclasses import field, make_dataclass
 
         cls = make_dataclass("Shop", [("cart", list, field(default_factory=list))])
         world = World(state=cls)
-        session = await world.visit(None)
+        session = await world.load(None)
         await end_of_request(session)
         session.state.cart.append(1)
         with pytest.raises(ResponseStarted):
@@ -261,11 +261,11 @@ class TestCreating:
         assert world.store.calls == []
 
 
-class TestSaving:
-    async def test_one_load_one_save_no_cookie(self):
+class TestSave:
+    async def test_a_request_that_writes_makes_one_load_and_one_save_without_a_cookie(self):
         """A4, S18."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
         await end_of_request(session)
         assert world.store.calls == ["load", "save"]
@@ -274,26 +274,26 @@ class TestSaving:
 
     async def test_a_failing_request_drops_its_changes(self):
         """A10."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"a": 1}
         assert world.store.calls == ["load"]
 
-    async def test_what_was_committed_explicitly_stays(self):
+    async def test_changes_committed_explicitly_are_kept_by_a_failing_request(self):
         """A12."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
         await session.acommit()
         session["a"] = 3
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"a": 2}
 
-    async def test_objects_are_followed_after_a_commit(self):
-        world, ticket = await started(cart={})
-        session = await world.visit(ticket)
+    async def test_objects_stay_tracked_after_a_commit(self):
+        world, ticket = await stored_session(cart={})
+        session = await world.load(ticket)
         cart = session["cart"]
         cart["a"] = 1
         await session.acommit()
@@ -301,13 +301,13 @@ class TestSaving:
         await session.acommit()
         assert await world.data(ticket) == {"cart": {"a": 1, "b": 2}}
 
-    async def test_objects_are_followed_after_a_conflict(self):
+    async def test_objects_stay_tracked_after_a_conflict(self):
         """A6."""
-        world, ticket = await started(cart={"items": []})
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(cart={"items": []})
+        session = await world.load(ticket)
         items = session["cart"]["items"]
         items.append("mine")
-        await world.write(ticket, cart={"items": ["theirs"], "new": 1})
+        await world.concurrent_write(ticket, cart={"items": ["theirs"], "new": 1})
         await session.acommit()
         assert items == ["theirs", "mine"]
         items.append("later")
@@ -316,27 +316,27 @@ class TestSaving:
             "cart": {"items": ["theirs", "mine", "later"], "new": 1}
         }
 
-    async def test_objects_are_followed_after_a_refresh(self):
-        world, ticket = await started(cart={})
-        session = await world.visit(ticket)
+    async def test_objects_stay_tracked_after_a_refresh(self):
+        world, ticket = await stored_session(cart={})
+        session = await world.load(ticket)
         cart = session["cart"]
-        await world.write(ticket, cart={"theirs": 1})
+        await world.concurrent_write(ticket, cart={"theirs": 1})
         await session.arefresh()
         cart["mine"] = 2
         await end_of_request(session)
         assert await world.data(ticket) == {"cart": {"theirs": 1, "mine": 2}}
 
-    async def test_changes_during_a_store_call_are_not_lost(self):
-        """Also where that commit meets a conflict."""
-        world, ticket = await started(n=0, cart={})
-        session = await world.visit(ticket)
+    async def test_changes_during_a_store_call_are_kept(self):
+        """Even if the commit in progress meets a conflict."""
+        world, ticket = await stored_session(n=0, cart={})
+        session = await world.load(ticket)
         cart = session["cart"]
         session.increment("n")
 
         async def meanwhile():
             session.increment("n")
             cart["mine"] = 1
-            await world.write(ticket, n=10, cart={"theirs": 1})
+            await world.concurrent_write(ticket, n=10, cart={"theirs": 1})
 
         world.store.meanwhile("save", meanwhile)
         await session.acommit()
@@ -346,13 +346,13 @@ class TestSaving:
         assert await world.data(ticket) == {"n": 12, "cart": {"theirs": 1, "mine": 1}}
 
     @pytest.mark.parametrize("conflict", [False, True])
-    async def test_a_failed_one_is_repeated_once(self, conflict):
-        """S12: no double increment."""
-        world, ticket = await started(n=0)
-        session = await world.visit(ticket)
+    async def test_operations_of_a_failed_save_are_applied_once_by_the_next_commit(self, conflict):
+        """S12: no increment is counted twice."""
+        world, ticket = await stored_session(n=0)
+        session = await world.load(ticket)
         session.increment("n")
         if conflict:
-            await world.write(ticket, n=10)
+            await world.concurrent_write(ticket, n=10)
         world.store.fail("save", times=1)
         with pytest.raises(StoreUnavailable) as caught:
             await session.acommit()
@@ -362,12 +362,12 @@ class TestSaving:
         await session.acommit()
         assert (await world.data(ticket))["n"] == (12 if conflict else 2)
 
-    async def test_too_large_after_a_conflict_writes_nothing(self):
+    async def test_data_that_exceeds_max_bytes_after_a_conflict_is_not_written(self):
         world = World(max_bytes=300)
-        ticket = await world.begin(a="x" * 150)
-        session = await world.visit(ticket)
+        ticket = await world.create(a="x" * 150)
+        session = await world.load(ticket)
         session["b"] = "y" * 80
-        await world.write(ticket, c="z" * 80)
+        await world.concurrent_write(ticket, c="z" * 80)
         with pytest.raises(SessionTooLarge):
             await session.acommit()
         assert set(await world.data(ticket)) == {"a", "c"}
@@ -375,10 +375,10 @@ class TestSaving:
         await session.acommit()
         assert set(await world.data(ticket)) == {"a", "b", "c"}
 
-    async def test_a_wait_that_is_cancelled_takes_nothing_away(self):
-        """A11, S13: the changes are there at the end of the stream."""
-        world, ticket = await started(n=0)
-        session, other = await world.visit(ticket), await world.visit(ticket)
+    async def test_a_commit_cancelled_while_it_waits_for_the_lock_keeps_its_changes(self):
+        """A11, S13: the changes are committed at the end of the stream."""
+        world, ticket = await stored_session(n=0)
+        session, other = await world.load(ticket), await world.load(ticket)
         other.increment("n")
         world.store.hang("save", times=1)
         first = asyncio.create_task(other.acommit())
@@ -394,9 +394,9 @@ class TestSaving:
         await end_of_request(session)
         assert await world.data(ticket) == {"n": 2}
 
-    async def test_two_tasks_of_one_handler_lose_nothing(self):
-        world, ticket = await started(n=0, cart={})
-        session = await world.visit(ticket)
+    async def test_two_tasks_of_one_handler_that_commit_lose_no_change(self):
+        world, ticket = await stored_session(n=0, cart={})
+        session = await world.load(ticket)
         cart = session["cart"]
         session.increment("n")
         world.store.hang("save", times=1)
@@ -412,22 +412,22 @@ class TestSaving:
         await end_of_request(session)
         assert await world.data(ticket) == {"n": 2, "cart": {"a": 1, "b": 2}}
 
-    async def test_a_handler_that_writes_for_longer_than_the_timeout_keeps_a_session_in_use(self):
-        """A7: the stored record decides what has expired, not the one loaded an hour ago."""
-        world, ticket = await started(a=1)
-        stream = await world.visit(ticket)
+    async def test_a_request_longer_than_the_idle_timeout_writes_a_session_that_is_in_use(self):
+        """A7: expiry is decided on the stored record, not on the one loaded an hour ago."""
+        world, ticket = await stored_session(a=1)
+        stream = await world.load(ticket)
         for _ in range(4):
             world.clock.advance("15 minutes")
-            await end_of_request(await world.visit(ticket))
+            await end_of_request(await world.load(ticket))
         stream["b"] = 2
         await end_of_request(stream)
         assert await world.data(ticket) == {"a": 1, "b": 2}
         assert world.emitted(Expired) == []
 
-    async def test_one_that_expired_during_the_request_ends_without_a_write(self):
+    async def test_a_session_that_expired_during_the_request_is_deleted_without_a_write(self):
         """A7, A17."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
         world.clock.advance("31 minutes")
         await end_of_request(session)
@@ -437,21 +437,21 @@ class TestSaving:
         assert session._copy.cookie_change is CookieChange.NONE
         assert session._copy.revoked
 
-    async def test_one_that_expired_and_was_removed_meanwhile_raises(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_commit_raises_if_the_session_expired_and_was_deleted_meanwhile(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
         world.clock.advance("31 minutes")
         await world.memory.delete(ticket.session_id)
         with pytest.raises(SessionGone):
             await session.acommit()
 
-    async def test_a_store_that_fails_at_the_retry_leaves_the_changes_pending(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_store_that_fails_while_expiry_is_rechecked_keeps_the_changes(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["b"] = 2
         world.clock.advance("29 minutes")
-        await end_of_request(await world.visit(ticket))
+        await end_of_request(await world.load(ticket))
         world.clock.advance("2 minutes")
         world.store.fail("load", times=1)
         with pytest.raises(StoreUnavailable):
@@ -460,65 +460,65 @@ class TestSaving:
         assert await world.data(ticket) == {"a": 1, "b": 2}
 
 
-class TestTouching:
-    async def test_a_read_touches_when_it_is_due(self):
+class TestTouch:
+    async def test_a_read_touches_the_record_when_a_touch_is_due(self):
         """A3, S6."""
-        world, ticket = await started(a=1)
+        world, ticket = await stored_session(a=1)
         world.clock.advance("59 seconds")
-        await end_of_request(await world.visit(ticket))
+        await end_of_request(await world.load(ticket))
         assert "touch" not in world.store.calls
         world.clock.advance("1 second")
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         await end_of_request(session)
         await end_of_request(session)
         assert world.store.calls.count("touch") == 1
         record = await world.record(ticket)
         assert (record.version, record.seen_at) == (1, world.clock.now)
 
-    async def test_of_a_removed_one_creates_nothing(self):
+    async def test_a_touch_of_a_revoked_session_creates_no_record(self):
         """A7, S5."""
-        world, ticket = await started(a=1)
+        world, ticket = await stored_session(a=1)
         world.clock.advance("2 minutes")
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         await world.engine.revoker.revoke(ticket.session_id, "stolen")
         await end_of_request(session)
         assert await world.record(ticket) is None
         assert session._copy.revoked
 
-    async def test_a_failing_store_is_told(self):
-        world, ticket = await started(a=1)
+    async def test_a_failing_touch_is_reported_and_raised(self):
+        world, ticket = await stored_session(a=1)
         world.clock.advance("2 minutes")
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         world.store.fail("touch")
         with pytest.raises(StoreUnavailable):
             await end_of_request(session)
         assert world.emitted(StoreFailed)[0].operation == "touch"
 
-    async def test_at_the_end_of_a_long_read_does_not_end_a_session_in_use(self):
+    async def test_a_late_touch_does_not_end_a_session_that_other_requests_use(self):
         """A7."""
-        world, ticket = await started(a=1)
-        stream = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        stream = await world.load(ticket)
         for _ in range(4):
             world.clock.advance("15 minutes")
-            await end_of_request(await world.visit(ticket))
+            await end_of_request(await world.load(ticket))
         world.clock.advance("2 minutes")
         await end_of_request(stream)
         assert (await world.record(ticket)).seen_at == world.clock.now
         assert world.emitted(Expired) == []
 
-    async def test_at_the_end_of_a_long_read_ends_an_expired_one(self):
-        world, ticket = await started(a=1)
-        stream = await world.visit(ticket)
+    async def test_a_late_touch_of_an_expired_session_deletes_it(self):
+        world, ticket = await stored_session(a=1)
+        stream = await world.load(ticket)
         world.clock.advance("1 hour")
         await end_of_request(stream)
         assert await world.record(ticket) is None
         assert stream._copy.revoked
         assert len(world.emitted(Expired)) == 1
 
-    async def test_destroyed_meanwhile_stays_destroyed(self):
-        world, ticket = await started(a=1)
+    async def test_a_session_destroyed_during_a_touch_stays_destroyed(self):
+        world, ticket = await stored_session(a=1)
         world.clock.advance("2 minutes")
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
 
         async def meanwhile():
             session.destroy()
@@ -530,31 +530,31 @@ class TestTouching:
         assert await world.record(ticket) is None
 
 
-class TestConfirming:
+class TestConfirmation:
     async def world(self):
         world = World(unconfirmed_timeout="5 minutes")
-        return world, await world.begin(a=1)
+        return world, await world.create(a=1)
 
-    async def test_a_session_does_not_confirm_itself(self):
-        """Until its cookie comes back; robots never bring it."""
+    async def test_a_session_is_not_confirmed_before_a_client_returns_its_cookie(self):
+        """Crawlers never return it."""
         world = World(unconfirmed_timeout="5 minutes")
-        session = await world.visit(None)
+        session = await world.load(None)
         session["a"] = 1
         await end_of_request(session)
-        session["a"] = 2  # a stream goes on
+        session["a"] = 2  # a stream that continues
         await end_of_request(session)
         await end_of_request(session)
         record = await world.record(ticket_of(session))
         assert not record.confirmed
         assert record.idle_timeout == milliseconds("5 minutes", option="")
         world.clock.advance("6 minutes")
-        assert dict(await world.visit(ticket_of(session))) == {}
+        assert dict(await world.load(ticket_of(session))) == {}
         assert world.emitted(Expired)[0].limit == "unconfirmed"
 
     @pytest.mark.parametrize("failed", [False, True])
-    async def test_the_cookie_coming_back_confirms_once(self, failed):
+    async def test_the_first_request_with_the_cookie_confirms_the_session_once(self, failed):
         world, ticket = await self.world()
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         session["a"] = 2
         await end_of_request(session, failed=failed)
         record = await world.record(ticket)
@@ -562,25 +562,25 @@ class TestConfirming:
         assert record.idle_timeout == milliseconds("30 minutes", option="")
         assert await world.data(ticket) == {"a": 1 if failed else 2}
         world.store.calls.clear()
-        await end_of_request(await world.visit(ticket))
+        await end_of_request(await world.load(ticket))
         assert world.store.calls == ["load"]
 
-    async def test_reading_confirms(self):
+    async def test_a_request_that_only_reads_confirms_the_session(self):
         world, ticket = await self.world()
-        await end_of_request(await world.visit(ticket))
+        await end_of_request(await world.load(ticket))
         assert (await world.record(ticket)).confirmed
 
-    async def test_a_failing_one_that_meets_a_conflict_writes_no_data_of_its_own(self):
+    async def test_a_failing_request_confirms_after_a_conflict_without_its_own_changes(self):
         world, ticket = await self.world()
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         session["a"] = 2
-        await world.write(ticket, b=3)
+        await world.concurrent_write(ticket, b=3)
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"a": 1, "b": 3}
 
-    async def test_one_begun_after_a_destroy_is_not_confirmed(self):
+    async def test_a_session_created_after_a_destroy_is_not_confirmed(self):
         world, ticket = await self.world()
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         session.destroy()
         session["b"] = 1
         await end_of_request(session)
@@ -588,48 +588,48 @@ class TestConfirming:
         assert not (await world.record(ticket_of(session))).confirmed
 
 
-class TestRefreshing:
-    async def test_takes_in_what_others_wrote_and_keeps_what_is_pending(self):
+class TestRefresh:
+    async def test_a_refresh_loads_parallel_changes_and_keeps_pending_ones(self):
         """W3."""
-        world, ticket = await started(n=1, a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(n=1, a=1)
+        session = await world.load(ticket)
         session.increment("n")
-        await world.write(ticket, n=10, b=2)
+        await world.concurrent_write(ticket, n=10, b=2)
         await session.arefresh()
         assert dict(session) == {"n": 11, "a": 1, "b": 2}
         await end_of_request(session)
         assert await world.data(ticket) == {"n": 11, "a": 1, "b": 2}
 
-    async def test_of_one_that_was_not_accessed(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
-        await world.write(ticket, a=2)
+    async def test_a_refresh_of_a_session_that_was_not_accessed_loads_parallel_changes(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
+        await world.concurrent_write(ticket, a=2)
         assert await world.engine.refresh(session)
         assert session["a"] == 2
 
-    async def test_of_what_is_current_moves_the_time_alone(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_refresh_without_a_newer_version_updates_seen_at_only(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         world.clock.advance("2 minutes")
-        await end_of_request(await world.visit(ticket))
+        await end_of_request(await world.load(ticket))
         await session.arefresh()
         assert session._copy.record.seen_at == world.clock.now
 
-    async def test_of_a_new_one_does_nothing(self):
+    async def test_a_refresh_of_a_new_session_makes_no_store_call(self):
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         await session.arefresh()
         assert world.store.calls == []
 
     @pytest.mark.parametrize("how", ["revoked", "expired", "unreadable", "damaged", "login"])
-    async def test_of_an_ended_one_raises(self, how):
+    async def test_a_refresh_of_an_ended_session_raises(self, how):
         """A7."""
         import msgspec
 
         from sojourn.record import UnreadableRecord
 
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         assert session["a"] == 1
         record = await world.record(ticket)
         match how:
@@ -652,10 +652,10 @@ class TestRefreshing:
             await session.arefresh()
         assert not await world.engine.refresh(session)
 
-    async def test_a_failing_store_leaves_everything_as_it_was(self):
+    async def test_a_refresh_that_fails_keeps_pending_changes(self):
         """A15."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
         world.store.fail("load", times=1)
         with pytest.raises(StoreUnavailable):
@@ -664,10 +664,10 @@ class TestRefreshing:
         await end_of_request(session)
         assert await world.data(ticket) == {"a": 2}
 
-    async def test_an_answer_older_than_a_commit_meanwhile_takes_nothing_back(self):
-        """A socket's deadline checks the session while its handler commits."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_refresh_with_a_record_older_than_a_parallel_commit_changes_nothing(self):
+        """The deadline of a WebSocket refreshes the session while its handler commits."""
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
 
         async def meanwhile():
@@ -685,11 +685,11 @@ class TestRefreshing:
         assert session["a"] == 2
         assert session._copy.record.version == 2
 
-    async def test_a_commit_that_fails_while_others_changes_come_in_loses_nothing(self):
-        world, ticket = await started(n=0)
-        session = await world.visit(ticket)
+    async def test_a_failed_commit_during_a_refresh_keeps_its_operations(self):
+        world, ticket = await stored_session(n=0)
+        session = await world.load(ticket)
         session.increment("n")
-        await world.write(ticket, n=10)
+        await world.concurrent_write(ticket, n=10)
 
         async def meanwhile():
             await world.engine.refresh(session)
@@ -703,9 +703,9 @@ class TestRefreshing:
         assert await world.data(ticket) == {"n": 11}
 
     @pytest.mark.parametrize("ended", [False, True])
-    async def test_destroyed_meanwhile_stays_destroyed(self, ended):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_session_destroyed_during_a_refresh_stays_destroyed(self, ended):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
 
         async def meanwhile():
             if ended:
@@ -718,11 +718,11 @@ class TestRefreshing:
         assert session._copy.record is None
 
 
-class TestEnding:
-    async def test_destroying_removes_the_record_and_clears_the_cookie(self):
+class TestDestroyAndRevoke:
+    async def test_destroy_deletes_the_record_and_clears_the_cookie(self):
         """A7, ASVS 7.4.1, SESS-12, B-35."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session.destroy()
         assert dict(session) == {}
         await end_of_request(session)
@@ -732,20 +732,20 @@ class TestEnding:
             Revoked(ticket.session_id.hex(), "destroyed", None, world.clock())
         ]
 
-    async def test_destroying_is_carried_out_by_a_failing_request(self):
-        """A10: what was written besides is dropped."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_failing_request_still_destroys_the_session(self):
+        """A10: data written after the destroy is dropped."""
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session.destroy()
         session["b"] = 1
         await end_of_request(session, failed=True)
         assert world.store.calls == ["load", "delete"]
         assert await world.memory.count(world.clock.now) == 0
 
-    async def test_what_is_written_afterwards_begins_another(self):
+    async def test_data_written_after_a_destroy_creates_another_session(self):
         """A9, B-25."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         old = session.id
         session.destroy()
         session["b"] = 2
@@ -756,9 +756,9 @@ class TestEnding:
         assert await world.data(ticket_of(session)) == {"b": 2}
         assert ticket_of(session).verifier != ticket.verifier
 
-    async def test_twice_in_one_request(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_destroying_twice_in_one_request_clears_the_cookie(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session.destroy()
         session["b"] = 2
         session.destroy()
@@ -766,10 +766,10 @@ class TestEnding:
         assert await world.memory.count(world.clock.now) == 0
         assert session._copy.cookie_change is CookieChange.CLEAR
 
-    async def test_only_who_ended_it_clears_the_cookie(self):
-        """A7: a late answer must not clear a cookie it did not own."""
-        world, ticket = await started(a=1)
-        one, two = await world.visit(ticket), await world.visit(ticket)
+    async def test_only_the_request_that_deleted_the_session_clears_the_cookie(self):
+        """A7: a late response must not clear the cookie of a newer session."""
+        world, ticket = await stored_session(a=1)
+        one, two = await world.load(ticket), await world.load(ticket)
         one.destroy()
         two.destroy()
         await end_of_request(one)
@@ -779,9 +779,9 @@ class TestEnding:
             CookieChange.NONE,
         )
 
-    async def test_a_failing_store_raises_and_the_call_can_be_retried(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_destroy_that_fails_raises_and_can_be_retried(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session.destroy()
         world.store.fail("delete", times=1)
         with pytest.raises(StoreUnavailable):
@@ -791,10 +791,10 @@ class TestEnding:
         assert await world.record(ticket) is None
 
     @pytest.mark.parametrize("act", ["write", "touch", "claim", "refresh", "exclusive"])
-    async def test_a_late_request_cannot_bring_it_back(self, act):
-        """A7, B-32, B-33, B-38: no record, no cookie; only a call that needs the record raises."""
-        world, ticket = await started(a=1)
-        late = await world.visit(ticket)
+    async def test_a_late_request_cannot_restore_a_revoked_session(self, act):
+        """A7, B-32, B-33, B-38: no record and no cookie; only calls that need the record raise."""
+        world, ticket = await stored_session(a=1)
+        late = await world.load(ticket)
         assert late["a"] == 1
         await world.engine.revoker.revoke(ticket.session_id, "logout elsewhere")
         match act:
@@ -813,19 +813,19 @@ class TestEnding:
                     async with late.exclusive():
                         pass
         await end_of_request(late)
-        late["b"] = 3  # dropped like everything else
+        late["b"] = 3  # dropped as well
         await end_of_request(late)
         with pytest.raises(SessionGone):
             await late.acommit()
         assert await world.memory.count(world.clock.now) == 0
         assert late._copy.cookie_change is CookieChange.NONE
-        assert world.store.calls.count("create") == 1, "the mark of its end"
+        assert world.store.calls.count("create") == 1, "only the tombstone is created"
         assert late.id == ticket.session_id.hex()
 
-    async def test_one_that_began_and_ended_in_one_request_sends_no_cookie(self):
-        """A7: the cookie would open nothing."""
+    async def test_a_session_created_and_revoked_in_one_request_sends_no_cookie(self):
+        """A7: its ticket would be invalid."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         session["a"] = 1
         await session.acommit()
         await world.engine.revoker.revoke(session._copy.session_id(), "revoked")
@@ -833,15 +833,15 @@ class TestEnding:
         await end_of_request(session)
         assert session._copy.cookie_change is CookieChange.NONE
 
-    async def test_revoking_what_is_not_there(self):
+    async def test_revoking_an_unknown_id_reports_nothing(self):
         world = World()
         assert not await world.engine.revoker.revoke(bytes(16), "x")
         assert world.emitted(Revoked) == []
 
-    async def test_destroyed_while_it_is_saved_stays_destroyed(self):
+    async def test_a_session_destroyed_during_a_save_stays_destroyed(self):
         """A7."""
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["a"] = 2
 
         async def meanwhile():
@@ -856,9 +856,9 @@ class TestEnding:
         assert session.id != ticket.session_id.hex()
         assert await world.data(ticket_of(session)) == {"new": 1}
 
-    async def test_destroyed_while_it_waits_for_its_turn_is_not_saved(self):
-        world, ticket = await started(a=1)
-        one, two = await world.visit(ticket), await world.visit(ticket)
+    async def test_a_session_destroyed_while_its_commit_waits_for_the_lock_is_not_saved(self):
+        world, ticket = await stored_session(a=1)
+        one, two = await world.load(ticket), await world.load(ticket)
         one["a"], two["a"] = 2, 3
         world.store.hang("save", times=1)
         first = asyncio.create_task(one.acommit())
@@ -873,19 +873,19 @@ class TestEnding:
         assert await world.record(ticket) is None
 
 
-class TestClaiming:
-    async def test_exactly_one_gets_it(self):
-        """ASVS 10.1.2: OAuth states, nonces, vouchers."""
-        world, ticket = await started(code="x", other=1)
-        claimers = [await world.visit(ticket, elsewhere=n % 2 == 0) for n in range(20)]
+class TestClaim:
+    async def test_one_of_parallel_claims_receives_the_value(self):
+        """ASVS 10.1.2: such as OAuth states, nonces and vouchers."""
+        world, ticket = await stored_session(code="x", other=1)
+        claimers = [await world.load(ticket, other_process=n % 2 == 0) for n in range(20)]
         got = await asyncio.gather(*(one.aclaim("code") for one in claimers))
         assert sorted(filter(None, got)) == ["x"]
         assert await world.data(ticket) == {"other": 1}
         assert all("code" not in one for one in claimers)
 
-    async def test_between_a_load_and_a_save(self):
-        world, ticket = await started(code="x")
-        one, two = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+    async def test_a_value_claimed_between_load_and_save_is_not_claimed_again(self):
+        world, ticket = await stored_session(code="x")
+        one, two = await world.load(ticket), await world.load(ticket, other_process=True)
         got = []
 
         async def meanwhile():
@@ -895,32 +895,32 @@ class TestClaiming:
         got.append(await one.aclaim("code", "nothing"))
         assert got == ["x", "nothing"]
 
-    async def test_commits_what_is_pending_and_may_claim_it(self):
-        world, ticket = await started(a=1)
-        session = await world.visit(ticket)
+    async def test_a_claim_commits_pending_changes_and_can_claim_them(self):
+        world, ticket = await stored_session(a=1)
+        session = await world.load(ticket)
         session["code"], session["b"] = [1], 2
         assert await session.aclaim("code") == [1]
         assert await world.data(ticket) == {"a": 1, "b": 2}
 
-    async def test_of_a_new_session(self):
+    async def test_a_claim_of_a_new_session_is_returned(self):
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         assert await session.aclaim("code", "none") == "none"
         session["code"], session["b"] = 1, 2
         assert await session.aclaim("code") == 1
         assert await world.data(ticket_of(session)) == {"b": 2}
 
-    async def test_a_failing_store_returns_no_value(self):
-        world, ticket = await started(code="x")
-        session = await world.visit(ticket)
+    async def test_a_claim_raises_if_the_store_fails(self):
+        world, ticket = await stored_session(code="x")
+        session = await world.load(ticket)
         world.store.fail("save", times=1)
         with pytest.raises(StoreUnavailable):
             await session.aclaim("code")
         assert await session.aclaim("code") == "x"
 
-    async def test_an_object_held_before_stays_its_handlers_alone(self):
-        world, ticket = await started(oauth={"nonce": 1})
-        session = await world.visit(ticket)
+    async def test_an_object_read_before_its_claim_is_no_longer_stored(self):
+        world, ticket = await stored_session(oauth={"nonce": 1})
+        session = await world.load(ticket)
         held = session["oauth"]
         assert await session.aclaim("oauth") == {"nonce": 1}
         assert held == {"nonce": 1}
@@ -928,13 +928,13 @@ class TestClaiming:
         await end_of_request(session)
         assert await world.data(ticket) == {}
 
-    async def test_without_a_loop(self):
+    async def test_claims_from_threads_without_an_event_loop(self):
         from sojourn._core.concurrency import run
 
         def in_thread():
             world = World()
-            ticket = run(world.begin(code="x"))
-            session = run(world.visit(ticket))
+            ticket = run(world.create(code="x"))
+            session = run(world.load(ticket))
             session["a"] = 1
             session.commit()
             session.refresh()
@@ -943,13 +943,13 @@ class TestClaiming:
         assert await asyncio.to_thread(in_thread) == ("x", "none", {"a": 1})
 
 
-async def test_no_event_error_or_repr_shows_a_secret():
-    """A18: neither verifier nor its text anywhere."""
-    world, ticket = await started(a=1)
-    session = await world.visit(ticket)
+async def test_events_errors_and_reprs_contain_no_secret():
+    """A18: neither a verifier nor the text of a ticket."""
+    world, ticket = await stored_session(a=1)
+    session = await world.load(ticket)
     session["a"] = 2
     await session.acommit()
-    await world.visit(Ticket(ticket.session_id, bytes(16)))
+    await world.load(Ticket(ticket.session_id, bytes(16)))
     session.destroy()
     await end_of_request(session)
     errors = []

@@ -1,4 +1,4 @@
-"""Each way to end a session leaves one entry in the history, and a failing history ends nothing."""
+"""History: each ended session has one entry; a failing history does not prevent the end."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ def make_world(**options):
 
 
 async def log_in(world, user="ada"):
-    session = await world.visit(None, Browser(**LABELS))
+    session = await world.load(None, Browser(**LABELS))
     session["a"] = 1
     session.login(user)
     await end_of_request(session)
@@ -67,7 +67,7 @@ async def test_a_revoked_session_is_loaded_for_its_entry():
     assert await history(world) == [expected]
 
 
-async def test_without_the_option_there_is_no_further_call():
+async def test_without_the_option_a_revocation_makes_no_further_call():
     world = World()
     ticket = await log_in(world)
     assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
@@ -76,12 +76,12 @@ async def test_without_the_option_there_is_no_further_call():
 
 
 @pytest.mark.parametrize("verb", ["logout", "destroy", "clear"])
-async def test_a_visitor_ends_the_session(verb):
-    """The record is known, so it is not loaded."""
+async def test_a_destroyed_session_has_an_entry(verb):
+    """Its record is already loaded."""
     world = make_world()
     ticket = await log_in(world)
     began = world.clock.now
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     world.store.calls.clear()
     getattr(session, verb)()
     await end_of_request(session)
@@ -92,20 +92,20 @@ async def test_a_visitor_ends_the_session(verb):
 async def test_a_login_of_another_user_after_a_logout_ends_one_session():
     world = make_world()
     ticket = await log_in(world)
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     session.logout()
     session.login("bob")
     await end_of_request(session)
     [ended] = await history(world)
     assert (ended.user, ended.reason) == ("ada", "destroyed")
-    session = await world.visit(ticket_of(session))
+    session = await world.load(ticket_of(session))
     session.login("eve")  # continues the record, so no session ends
     await end_of_request(session)
     assert len(await history(world)) == 1
 
 
-async def test_sessions_of_a_user_are_added_by_one_call():
-    """S16: with the records that were listed."""
+async def test_entries_of_all_sessions_of_a_user_are_added_by_one_call():
+    """S16: from the listed records."""
     world = make_world()
     tickets = [await log_in(world) for _ in range(5)]
     began = world.clock.now
@@ -124,7 +124,7 @@ async def test_sessions_of_a_user_are_added_by_one_call():
     assert sorted(found, key=lambda e: e.session_id) == sorted(expected, key=lambda e: e.session_id)
 
 
-async def test_revoking_all_adds_one_entry():
+async def test_revoke_all_adds_one_entry():
     world = make_world()
     for user in ("ada", "bob"):
         await log_in(world, user)
@@ -134,8 +134,8 @@ async def test_revoking_all_adds_one_entry():
 
 
 @pytest.mark.parametrize("policy", [LimitPolicy.EVICT_OLDEST, LimitPolicy.EVICT_IDLEST])
-async def test_a_login_above_the_limit_names_the_user_of_the_evicted_session(policy):
-    """The store returns only its ID, so the rest is unknown."""
+async def test_the_entry_of_a_session_evicted_by_a_limit_has_the_user(policy):
+    """The store returns only its ID, so other fields are None."""
     world = make_world(limit=SessionLimit(1, policy))
     first = await log_in(world)
     world.clock.advance("1 minute")
@@ -144,8 +144,8 @@ async def test_a_login_above_the_limit_names_the_user_of_the_evicted_session(pol
     assert await history(world) == [expected]
 
 
-async def test_another_store_keeps_the_history():
-    """As it happens when telemetry wraps the store: its calls are measured."""
+async def test_entries_are_added_to_a_wrapped_store():
+    """Telemetry wraps the store to measure its calls."""
     world = make_world()
     ticket = await log_in(world)
     wrapper = FaultyStore(world.memory)
@@ -155,17 +155,17 @@ async def test_another_store_keeps_the_history():
     assert world.store.calls == []
 
 
-async def test_a_reused_ticket_revokes_the_session():
+async def test_a_session_revoked_because_of_a_reused_ticket_has_an_entry():
     world = make_world()
     ticket = await log_in(world)
     began = world.clock.now
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     session.rotate()
     await end_of_request(session)
-    await end_of_request(await world.visit(ticket_of(session)))
+    await end_of_request(await world.load(ticket_of(session)))
     world.clock.advance("3 seconds")
     world.store.calls.clear()
-    await world.visit(ticket)
+    await world.load(ticket)
     assert await history(world) == [entry(world, ticket, "reused", created_at=began)]
     assert world.store.calls.count("load") == 1
 
@@ -178,36 +178,36 @@ async def test_a_reused_ticket_revokes_the_session():
         ("3 minutes", "unconfirmed", False),
     ],
 )
-async def test_an_expiry_that_a_request_notices(time, limit, confirmed):
+async def test_an_expired_session_that_a_request_loads_has_an_entry(time, limit, confirmed):
     world = make_world(unconfirmed_timeout="2 minutes")
     if confirmed:
         ticket, user = await log_in(world), "ada"
     else:
-        ticket, user = await world.begin(Browser(**LABELS), a=1), None
+        ticket, user = await world.create(Browser(**LABELS), a=1), None
     began = world.clock.now
     world.clock.advance(time)
-    await world.visit(ticket)
-    await world.visit(ticket)  # it is gone
+    await world.load(ticket)
+    await world.load(ticket)  # it is gone
     expected = entry(world, ticket, f"expired: {limit}", created_at=began, user=user)
     assert await history(world) == [expected]
 
 
-async def test_an_expiry_that_two_processes_notice_is_one_entry():
+async def test_a_session_whose_expiry_two_processes_detect_has_one_entry():
     world = make_world()
     ticket = await log_in(world)
     world.clock.advance("31 minutes")
 
-    async def expire_elsewhere():
-        await world.visit(ticket, elsewhere=True)
+    async def expire_in_another_process():
+        await world.load(ticket, other_process=True)
 
-    world.store.meanwhile("delete", expire_elsewhere)
-    await world.visit(ticket)
+    world.store.meanwhile("delete", expire_in_another_process)
+    await world.load(ticket)
     assert len(world.emitted(Expired)) == 2
     assert len(await history(world)) == 1
 
 
-async def test_a_record_whose_user_cannot_be_read():
-    """S9: its entry has what is known."""
+async def test_the_entry_of_an_unreadable_record_has_only_the_known_fields():
+    """S9."""
     world = make_world()
     ticket = await log_in(world)
     record = await world.record(ticket)
@@ -220,7 +220,7 @@ async def test_a_record_whose_user_cannot_be_read():
 @pytest.mark.parametrize(
     ("actor", "text"), [("bob", "bob"), (7, "7"), ("a\udcff", "a\\udcff"), (None, None)]
 )
-async def test_an_actor_is_stored_as_text(actor, text):
+async def test_an_actor_is_stored_as_a_string(actor, text):
     world = make_world()
     ticket = await log_in(world)
     assert await world.engine.revoker.revoke(ticket.session_id, "stolen", actor=actor)
@@ -229,16 +229,16 @@ async def test_an_actor_is_stored_as_text(actor, text):
 
 
 class TestFailure:
-    async def test_an_unknown_record_is_revoked_nevertheless(self):
-        """A15: the entry has no user, because the record could not be loaded."""
+    async def test_a_session_whose_record_cannot_be_loaded_is_revoked(self):
+        """A15: its entry has no user."""
         world = make_world()
         ticket = await log_in(world)
         world.store.fail("load", times=1)
         assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
         assert await history(world) == [HistoryEntry(ticket.session_id, world.clock.now, "stolen")]
 
-    async def test_each_failure_is_an_event_and_each_outage_two_log_lines(self, caplog):
-        """S12: the sessions end."""
+    async def test_each_failure_is_an_event_and_each_outage_is_two_log_lines(self, caplog):
+        """S12: the sessions are revoked."""
         caplog.set_level(logging.INFO, "sojourn")
         world = make_world()
         tickets = [await log_in(world) for _ in range(4)]
@@ -265,7 +265,7 @@ class TestFailure:
         ]
         assert len(await history(world)) == 1
 
-    async def test_a_log_line_names_no_user(self, caplog):
+    async def test_a_log_line_contains_no_user(self, caplog):
         """A18."""
         world = make_world()
         ticket = await log_in(world, "ada.lovelace")
@@ -274,14 +274,14 @@ class TestFailure:
         assert "ada" not in caplog.text
         assert "support" not in caplog.text
 
-    async def test_a_hanging_history_does_not_use_up_the_deadline(self):
-        """S12: a request whose session has expired gets an empty one."""
+    async def test_a_hanging_history_does_not_exhaust_the_deadline(self):
+        """S12: a request whose session has expired gets an empty session."""
         world = make_world(store_timeout=0.4)
         ticket = await log_in(world)
         world.clock.advance("31 minutes")
         world.store.hang("add_history")
         async with asyncio.timeout(0.3):
-            session = await world.visit(ticket)
+            session = await world.load(ticket)
         assert session.ended_reason == "expired (idle)"
         [failed] = world.emitted(StoreFailed)
         assert failed.operation == "add_history"
@@ -295,7 +295,7 @@ class TestFailure:
             assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
         assert len(await history(world)) == 1
 
-    async def test_a_cancelled_revocation_leaves_its_entry(self):
+    async def test_a_cancelled_revocation_still_adds_its_entry(self):
         """A21."""
         world = make_world()
         ticket = await log_in(world)
@@ -312,7 +312,7 @@ class TestFailure:
         [ended] = await history(world)
         assert (ended.reason, ended.user) == ("stolen", "ada")
 
-    async def test_a_failed_revocation_leaves_no_entry(self):
+    async def test_a_failed_revocation_adds_no_entry(self):
         world = make_world()
         ticket = await log_in(world)
         world.store.fail("delete", times=1)
@@ -322,8 +322,8 @@ class TestFailure:
         assert await world.record(ticket) is not None
 
 
-async def test_entries_are_added_to_the_store_that_serves_the_engine():
-    """As telemetry wraps it; the record for the entry is loaded from it, too."""
+async def test_records_for_entries_are_loaded_from_the_store_of_the_engine():
+    """Telemetry wraps it."""
     world = make_world()
     ticket = await log_in(world)
     wrapper = FaultyStore(world.memory)

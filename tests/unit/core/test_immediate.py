@@ -1,7 +1,7 @@
-"""The immediate path: the ordinary load and commit without a coroutine.
+"""The immediate path: load and commit without a coroutine.
 
-It writes the same record, reports the same events and makes the same store calls as the coroutines.
-Every other case is left to them, unchanged.
+In the ordinary case it writes the same record, reports the same events and makes the same store
+calls as the coroutines. It declines every other case without an effect; the coroutine is used then.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.anyio
 BROWSER = Browser(browser="B")
 
 
-async def started(*, user=None, remember=False, **options):
+async def stored_session(*, user=None, remember=False, **options):
     """Return a world and the ticket of a stored session that has two keys."""
     world = World(**options)
-    ticket = await world.begin(BROWSER, n=1, cart=["apple"])
+    ticket = await world.create(BROWSER, n=1, cart=["apple"])
     if user is not None:
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         session.login(user, remember=remember)
         await end_of_request(session)
         ticket = ticket_of(session)
@@ -61,34 +61,34 @@ def fields(copy):
 class TestLoad:
     @pytest.mark.parametrize("user", [None, "ada"])
     @pytest.mark.parametrize("encrypt", [False, True])
-    async def test_returns_the_copy_that_load_returns(self, user, encrypt):
-        world, ticket = await started(user=user, encrypt=encrypt)
+    async def test_an_immediate_load_returns_the_copy_that_load_returns(self, user, encrypt):
+        world, ticket = await stored_session(user=user, encrypt=encrypt)
         immediate = load(world, ticket)
-        other = await world.visit(ticket, BROWSER)
+        other = await world.load(ticket, BROWSER)
         assert fields(immediate._copy) == fields(other._copy)
         assert world.store.calls == ["load", "load"]
         assert dict(immediate) == {"n": 1, "cart": ["apple"]}
         assert immediate.user == user
 
-    async def test_reports_the_events_that_load_reports(self):
-        world, ticket = await started()
+    async def test_an_immediate_load_reports_the_events_that_load_reports(self):
+        world, ticket = await stored_session()
         load(world, ticket)
-        await world.visit(ticket)
+        await world.load(ticket)
         assert world.events == [Read(ticket.session_id.hex(), 1)] * 2
 
-    async def test_counts_without_listeners_what_it_counts_with_them(self):
+    async def test_an_immediate_load_counts_the_same_with_and_without_listeners(self):
         found = []
         for listen in (True, False):
-            world, ticket = await started(listen=listen)
+            world, ticket = await stored_session(listen=listen)
             load(world, ticket)
-            await world.visit(ticket)
+            await world.load(ticket)
             found.append(counts(world))
         assert found[0] == found[1]
         assert found[0][Read] == 2
 
     @pytest.mark.parametrize("age", ["29 minutes", "1 second"])
-    async def test_loads_a_session_until_the_millisecond_of_its_deadline(self, age):
-        world, ticket = await started(timeout="30 minutes")
+    async def test_a_session_is_loaded_until_the_millisecond_of_its_deadline(self, age):
+        world, ticket = await stored_session(timeout="30 minutes")
         world.clock.advance(age)
         assert load(world, ticket)["n"] == 1
         world.clock.now = (await world.record(ticket)).expires_at - 1
@@ -96,61 +96,61 @@ class TestLoad:
         world.clock.now += 1
         assert world.engine.load_immediately(ticket, BROWSER) is None
 
-    async def check_left_to_load(self, world, ticket):
-        """Check that the immediate path declines and does nothing; return the session of load."""
+    async def check_load_declines(self, world, ticket):
+        """Check that the immediate path declines without an effect; return what ``load`` does."""
         world.store.calls.clear()
         world.events.clear()
         before = counts(world)
         assert world.engine.load_immediately(ticket, BROWSER) is None
         assert (world.events, counts(world)) == ([], before)
         assert "delete" not in world.store.calls
-        return await world.visit(ticket, BROWSER)
+        return await world.load(ticket, BROWSER)
 
-    async def test_an_unknown_session_is_left_to_load(self):
-        world, ticket = await started()
+    async def test_an_unknown_session_is_declined(self):
+        world, ticket = await stored_session()
         unknown = msgspec.structs.replace(ticket, session_id=bytes(16))
-        assert (await self.check_left_to_load(world, unknown)).new
+        assert (await self.check_load_declines(world, unknown)).new
 
-    async def test_a_revoked_session_is_left_to_load_which_knows_the_reason(self):
-        world, ticket = await started()
+    async def test_a_revoked_session_is_declined_and_load_returns_the_reason(self):
+        world, ticket = await stored_session()
         await world.engine.revoker.revoke(ticket.session_id, "stolen")
-        assert (await self.check_left_to_load(world, ticket)).ended_reason == "stolen"
+        assert (await self.check_load_declines(world, ticket)).ended_reason == "stolen"
 
-    async def test_a_wrong_verifier_is_left_to_load(self):
-        """A9: the store knows the session, and the ticket does not open it."""
-        world, ticket = await started()
+    async def test_a_wrong_verifier_is_declined(self):
+        """A9."""
+        world, ticket = await stored_session()
         wrong = msgspec.structs.replace(ticket, verifier=bytes(16))
-        assert (await self.check_left_to_load(world, wrong)).new
+        assert (await self.check_load_declines(world, wrong)).new
 
-    async def test_both_tickets_of_a_rotation_are_left_to_load(self):
-        """A9: also the new one, because the record has to note that it was seen."""
-        world, before = await started()
-        session = await world.visit(before)
+    async def test_both_tickets_of_a_rotation_are_declined(self):
+        """A9: the record must store that the new ticket was used."""
+        world, before = await stored_session()
+        session = await world.load(before)
         session.rotate()
         await end_of_request(session)
-        assert (await self.check_left_to_load(world, before))["n"] == 1
-        assert (await self.check_left_to_load(world, ticket_of(session)))["n"] == 1
+        assert (await self.check_load_declines(world, before))["n"] == 1
+        assert (await self.check_load_declines(world, ticket_of(session)))["n"] == 1
 
     @pytest.mark.parametrize("limit", ["idle", "absolute"])
-    async def test_an_expired_session_is_left_to_load_which_deletes_it(self, limit):
+    async def test_an_expired_session_is_declined_and_load_deletes_it(self, limit):
         """A17."""
         limits = {"timeout": "30 minutes", "absolute_timeout": "40 minutes"}
-        world, ticket = await started(**limits)
+        world, ticket = await stored_session(**limits)
         if limit == "absolute":
             world.clock.advance("25 minutes")
-            await world.write(ticket, n=2)
+            await world.concurrent_write(ticket, n=2)
         world.clock.advance("31 minutes")
-        ended = await self.check_left_to_load(world, ticket)
+        ended = await self.check_load_declines(world, ticket)
         assert ended.ended_reason == f"expired ({limit})"
         assert await world.record(ticket) is None
 
-    async def test_installations_that_rotate_or_check_labels_use_load(self):
+    async def test_installations_that_rotate_or_check_labels_decline(self):
         for options in ({"rotate_interval": "10 minutes"}, {"check_labels": ("browser",)}):
-            world, ticket = await started(**options)
-            assert (await self.check_left_to_load(world, ticket))["n"] == 1
+            world, ticket = await stored_session(**options)
+            assert (await self.check_load_declines(world, ticket))["n"] == 1
 
-    async def test_a_store_without_immediate_answers_is_left_to_load(self):
-        world, ticket = await started()
+    async def test_a_store_without_immediate_calls_is_declined(self):
+        world, ticket = await stored_session()
         plain = PlainStore()
         plain.records[ticket.session_id] = await world.record(ticket)
         world.store = plain
@@ -158,12 +158,12 @@ class TestLoad:
         assert engine.load_immediately(ticket, BROWSER) is None
         assert (await engine.load(ticket))["n"] == 1
 
-    async def test_a_failing_store_is_left_to_load_which_raises(self):
+    async def test_a_failing_store_is_declined_and_load_raises(self):
         """A15."""
-        world, ticket = await started()
+        world, ticket = await stored_session()
         world.store.fail("load")
         with pytest.raises(StoreUnavailable):
-            await self.check_left_to_load(world, ticket)
+            await self.check_load_declines(world, ticket)
 
 
 def change_nothing(session):
@@ -186,9 +186,11 @@ class TestCommit:
     @pytest.mark.parametrize("encrypt", [False, True])
     @pytest.mark.parametrize("user", [None, "ada"])
     @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-    async def test_writes_the_record_that_commit_writes(self, change, user, encrypt):
+    async def test_an_immediate_commit_writes_the_record_that_commit_writes(
+        self, change, user, encrypt
+    ):
         """One session is changed twice from the same record, once by each path."""
-        world, ticket = await started(user=user, encrypt=encrypt)
+        world, ticket = await stored_session(user=user, encrypt=encrypt)
         original = await world.record(ticket)
         world.clock.advance("3 seconds")
         written, views = [], []
@@ -221,9 +223,9 @@ class TestCommit:
         if not encrypt:
             assert written[0].body == written[1].body
 
-    async def test_has_no_commit_id_because_its_outcome_is_known(self):
-        """A21: the IDs of earlier commits keep their places."""
-        world, ticket = await started()
+    async def test_an_immediate_commit_stores_no_commit_id(self):
+        """A21: its outcome is known. The IDs of earlier commits keep their positions."""
+        world, ticket = await stored_session()
         world.memory._records[ticket.session_id] = msgspec.structs.replace(
             await world.record(ticket), commit_ids=b"newer.one.oldest"
         )
@@ -234,9 +236,9 @@ class TestCommit:
             ids = (await world.record(ticket)).commit_ids
             assert ids == (bytes(4 * (number + 1)) + expected)[:16]
 
-    async def test_changes_after_it_are_committed_with_and_without_tracked_objects(self):
-        """A11: what the commit wrote is not compared again, and what follows is found."""
-        world, ticket = await started()
+    async def test_changes_after_an_immediate_commit_are_committed(self):
+        """A11: with and without tracked objects; committed values are not compared again."""
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session["n"] = 2
         assert commit(world, session)
@@ -250,9 +252,9 @@ class TestCommit:
         assert commit(world, session)
         assert dict(load(world, ticket)) == {"n": 3, "cart": ["apple", "pear", "plum"]}
 
-    async def test_a_session_that_was_only_read_is_written_if_a_touch_is_due(self):
-        """A4, A17: reading a list leaves an object to compare, and no change."""
-        world, ticket = await started(timeout="30 minutes")
+    async def test_a_session_that_was_only_read_is_declined_only_if_a_touch_is_due(self):
+        """A4, A17: a list that was read is compared, and is unchanged."""
+        world, ticket = await stored_session(timeout="30 minutes")
         session = load(world, ticket)
         assert session["cart"] == ["apple"]
         world.store.calls.clear()
@@ -261,9 +263,9 @@ class TestCommit:
         world.clock.advance("16 minutes")
         assert not commit(world, session)
 
-    async def test_seen_at_moves_forward_only(self):
+    async def test_seen_at_never_decreases(self):
         """S6: the clock may be set back."""
-        world, ticket = await started()
+        world, ticket = await stored_session()
         before = (await world.record(ticket)).seen_at
         session = load(world, ticket)
         session["n"] = 2
@@ -271,8 +273,8 @@ class TestCommit:
         assert commit(world, session)
         assert (await world.record(ticket)).seen_at == before
 
-    async def test_reports_the_events_that_commit_reports(self):
-        world, ticket = await started()
+    async def test_an_immediate_commit_reports_the_events_that_commit_reports(self):
+        world, ticket = await stored_session()
         for number in (2, 3):
             session = load(world, ticket)
             session["n"] = number
@@ -280,10 +282,10 @@ class TestCommit:
         session_id = ticket.session_id.hex()
         assert world.emitted(Written) == [Written(session_id, 2), Written(session_id, 3)]
 
-    async def test_counts_without_listeners_what_it_counts_with_them(self):
+    async def test_an_immediate_commit_counts_the_same_with_and_without_listeners(self):
         found = []
         for listen in (True, False):
-            world, ticket = await started(listen=listen)
+            world, ticket = await stored_session(listen=listen)
             session = load(world, ticket)
             session["n"] = 2
             assert commit(world, session)
@@ -293,15 +295,15 @@ class TestCommit:
         assert found[0] == found[1]
         assert found[0][Written] == 2
 
-    async def test_later_changes_are_those_since_the_commit(self):
-        """A11: of a stream, beside another process that writes."""
-        world, ticket = await started()
+    async def test_a_later_commit_contains_only_changes_since_the_immediate_commit(self):
+        """A11: of a stream, while another process writes."""
+        world, ticket = await stored_session()
         session = load(world, ticket)
         cart = session["cart"]
         cart.append("pear")
         session.increment("n")
         assert commit(world, session)
-        await world.write(ticket, n=10, other=True)
+        await world.concurrent_write(ticket, n=10, other=True)
         cart.append("plum")
         session.increment("n")
         assert not commit(world, session), "another process has written"
@@ -313,8 +315,8 @@ class TestCommit:
         }
         assert session["cart"] is cart
 
-    async def test_several_commits_continue_on_each_other(self):
-        world, ticket = await started()
+    async def test_each_of_several_immediate_commits_writes_the_next_version(self):
+        world, ticket = await stored_session()
         session = load(world, ticket)
         for number in range(5):
             session["n"] = number
@@ -324,8 +326,8 @@ class TestCommit:
         assert world.store.calls == ["load", *["save"] * 5]
 
     @pytest.mark.parametrize("use", [lambda session: None, change_nothing], ids=["unused", "read"])
-    async def test_a_reader_writes_nothing(self, use):
-        world, ticket = await started()
+    async def test_a_request_that_only_reads_writes_nothing(self, use):
+        world, ticket = await stored_session()
         session = load(world, ticket)
         use(session)
         assert commit(world, session)
@@ -334,9 +336,9 @@ class TestCommit:
 
     @pytest.mark.parametrize("use", [lambda session: None, change_nothing], ids=["unused", "read"])
     @pytest.mark.parametrize("reason", ["touch interval", "half of the idle timeout"])
-    async def test_a_reader_leaves_a_due_touch_to_commit(self, use, reason):
-        """A17: the record may have been written under a shorter idle timeout."""
-        world, ticket = await started()
+    async def test_a_request_that_only_reads_is_declined_if_a_touch_is_due(self, use, reason):
+        """A17: the record may have been written with a shorter idle timeout."""
+        world, ticket = await stored_session()
         record = await world.record(ticket)
         due = world.engine.policy.touch_interval
         if reason != "touch interval":
@@ -355,8 +357,8 @@ class TestCommit:
         assert world.store.calls == ["load", "touch"]
 
 
-class TestCasesThatAreLeftToCommit:
-    async def check(self, world, session):
+class TestDeclinedCommits:
+    async def check_declines(self, world, session):
         """Check that the immediate path declines, changes nothing and loses nothing."""
         copy = session._copy
         record = await self.stored(world, session)
@@ -375,129 +377,129 @@ class TestCasesThatAreLeftToCommit:
     async def stored(world, session):
         return await world.memory.load(session._copy.session_id())
 
-    async def test_no_record(self):
-        world, _ = await started()
-        session = await world.visit(None)
+    async def test_a_new_session_is_declined(self):
+        world, _ = await stored_session()
+        session = await world.load(None)
         session["n"] = 5
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert await world.data(ticket_of(session)) == {"n": 5}
 
-    async def test_unconfirmed(self):
-        """A17: the first request with the cookie confirms it, also one that only reads."""
-        world, ticket = await started(unconfirmed_timeout="5 minutes")
+    async def test_an_unconfirmed_session_is_declined(self):
+        """A17: the first request with the cookie confirms it, even if it only reads."""
+        world, ticket = await stored_session(unconfirmed_timeout="5 minutes")
         session = load(world, ticket)
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert (await world.record(ticket)).confirmed
 
-    async def test_persistent(self):
+    async def test_a_persistent_session_is_declined(self):
         """NIST SESS-05: the record stores that a re-authentication is required."""
-        world, ticket = await started(user="ada", remember=True)
+        world, ticket = await stored_session(user="ada", remember=True)
         session = load(world, ticket)
         session["n"] = 2
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert (await world.record(ticket)).persistent
         assert (await world.data(ticket))["n"] == 2
 
     @pytest.mark.parametrize("renewal", ["login", "rotation"])
-    async def test_renewal(self, renewal):
+    async def test_a_login_or_rotation_is_declined(self, renewal):
         """A9: the verifier is replaced in the same write."""
-        world, ticket = await started()
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session["n"] = 2
         if renewal == "login":
             session.login("ada")
         else:
             session.rotate()
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert ticket_of(session).verifier != ticket.verifier
-        assert (await world.visit(ticket_of(session)))["n"] == 2
+        assert (await world.load(ticket_of(session)))["n"] == 2
 
-    async def test_a_header_that_has_to_be_written(self):
-        """A9: the new ticket of a rotation was seen."""
-        world, before = await started()
-        rotating = await world.visit(before)
+    async def test_a_header_that_must_be_written_is_declined(self):
+        """A9: the new ticket of a rotation was used."""
+        world, before = await stored_session()
+        rotating = await world.load(before)
         rotating.rotate()
         await end_of_request(rotating)
-        session = await world.visit(ticket_of(rotating))
+        session = await world.load(ticket_of(rotating))
         assert session._copy.header_dirty
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert not session._copy.header_dirty
 
-    async def test_destroyed(self):
-        world, ticket = await started()
+    async def test_a_destroyed_session_is_declined(self):
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session.destroy()
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert await world.record(ticket) is None
 
-    async def test_revoked(self):
+    async def test_a_revoked_session_is_declined(self):
         """A7."""
-        world, ticket = await started()
+        world, ticket = await stored_session()
         session = load(world, ticket)
         await world.engine.revoker.revoke(ticket.session_id, "stolen")
         session["n"] = 2
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert session._copy.revoked
-        await self.check(world, session)
+        await self.check_declines(world, session)
         assert await world.record(ticket) is None
 
-    async def test_the_revoked_session_that_has_a_record(self):
-        world, ticket = await started()
+    async def test_a_copy_marked_as_revoked_is_declined(self):
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session._copy.revoked = True
-        await self.check(world, session)
+        await self.check_declines(world, session)
 
-    async def test_socket(self):
-        """W6: seen_at is when the client sent its last message, not the time of the commit."""
-        world, ticket = await started()
+    async def test_a_websocket_is_declined(self):
+        """W6: seen_at is the time of the client's last message, not of the commit."""
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session._copy.active_at = world.clock.now
         world.clock.advance("10 seconds")
         session["n"] = 2
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert (await world.record(ticket)).seen_at == world.clock.now - 10_000
 
     @pytest.mark.parametrize("limit", ["idle", "absolute"])
-    async def test_expired_while_the_handler_ran(self, limit):
+    async def test_a_session_that_expired_during_the_request_is_declined(self, limit):
         """A17."""
-        world, ticket = await started(timeout="30 minutes", absolute_timeout="40 minutes")
+        world, ticket = await stored_session(timeout="30 minutes", absolute_timeout="40 minutes")
         if limit == "absolute":
             world.clock.advance("25 minutes")
-            await world.write(ticket, other=1)
+            await world.concurrent_write(ticket, other=1)
         session = load(world, ticket)
         session["n"] = 2
         world.clock.advance("31 minutes")
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert session._copy.revoked
         assert await world.record(ticket) is None
 
-    async def test_extended_by_another_request_while_the_handler_ran(self):
-        world, ticket = await started(timeout="30 minutes")
+    async def test_a_session_extended_by_another_request_is_declined(self):
+        world, ticket = await stored_session(timeout="30 minutes")
         session = load(world, ticket)
         session["n"] = 2
         world.clock.advance("25 minutes")
-        await world.write(ticket, other=1)
+        await world.concurrent_write(ticket, other=1)
         world.clock.advance("10 minutes")
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 2, "cart": ["apple"], "other": 1}
 
-    async def test_too_large(self):
-        """B-54: the coroutine raises; the handler may remove something and commit again."""
-        world, ticket = await started(max_bytes=300)
+    async def test_data_above_max_bytes_is_declined(self):
+        """B-54: the coroutine raises; the handler may remove data and commit again."""
+        world, ticket = await stored_session(max_bytes=300)
         session = load(world, ticket)
         session["n"] = 2
         session["large"] = "x" * 400
-        await self.check(world, session)
+        await self.check_declines(world, session)
         with pytest.raises(SessionTooLarge) as caught:
             await world.engine.commit(session)
         assert caught.value.largest[0][0] == "large"
@@ -505,43 +507,43 @@ class TestCasesThatAreLeftToCommit:
         assert commit(world, session)
         assert await world.data(ticket) == {"n": 2, "cart": ["apple"]}
 
-    async def test_conflict(self):
+    async def test_a_conflict_is_declined(self):
         """S10, A6: the coroutine replays the operations on the newer record."""
-        world, ticket = await started()
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session.increment("n")
         session["cart"].append("pear")
-        await world.write(ticket, n=10, other=1)
-        await self.check(world, session)
+        await world.concurrent_write(ticket, n=10, other=1)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 11, "cart": ["apple", "pear"], "other": 1}
         assert world.emitted(Conflicted) == [Conflicted(ticket.session_id.hex(), 1)]
 
-    async def test_a_store_that_cannot_write_at_once(self):
-        world, ticket = await started()
+    async def test_a_store_whose_swap_returns_false_is_declined(self):
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session["n"] = 2
         world.store.slow("save", seconds=0)
-        await self.check(world, session)
+        await self.check_declines(world, session)
         await world.engine.commit(session)
         assert (await world.data(ticket))["n"] == 2
 
-    async def test_a_failing_store(self):
-        """A15: the coroutine raises, and the changes stay for another try."""
-        world, ticket = await started()
+    async def test_a_failing_store_is_declined(self):
+        """A15: the coroutine raises; the changes are kept for the next commit."""
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session["n"] = 2
         world.store.fail("save", times=1)
-        await self.check(world, session)
+        await self.check_declines(world, session)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
-        await self.check(world, session)  # whether it was saved is unknown (A21)
+        await self.check_declines(world, session)  # whether it was saved is unknown (A21)
         await world.engine.commit(session)
         assert (await world.data(ticket))["n"] == 2
         assert (await world.record(ticket)).version == 2
 
-    async def test_a_store_without_immediate_answers(self):
-        world, ticket = await started()
+    async def test_a_store_without_immediate_calls_is_declined(self):
+        world, ticket = await stored_session()
         engine = self.engine_with_loads_only(world)
         session = await engine.load(ticket)
         session["n"] = 2
@@ -556,9 +558,9 @@ class TestCasesThatAreLeftToCommit:
         return world.another_process()
 
 
-class TestBesideCoroutines:
+class TestConcurrentCoroutines:
     async def start_slow_commit(self, world, session):
-        """Commit with a store that waits; return a function that ends the wait and the commit."""
+        """Start a commit that waits in the store; return a function that completes it."""
         reached, released = asyncio.Event(), asyncio.Event()
 
         async def wait():
@@ -575,9 +577,9 @@ class TestBesideCoroutines:
 
         return end
 
-    async def test_another_process_is_faster(self):
-        """S10, A6: the commit that waited for its store meets a newer record."""
-        world, ticket = await started()
+    async def test_a_slow_commit_conflicts_with_an_immediate_commit_of_another_process(self):
+        """S10, A6."""
+        world, ticket = await stored_session()
         slow = load(world, ticket)
         slow.increment("n")
         end = await self.start_slow_commit(world, slow)
@@ -590,9 +592,9 @@ class TestBesideCoroutines:
         assert await world.data(ticket) == {"n": 3, "cart": ["apple", "pear"]}
         assert len(world.emitted(Conflicted)) == 1
 
-    async def test_another_request_of_this_process_waits_for_its_turn(self):
-        """S18: then contention costs no conflict."""
-        world, ticket = await started()
+    async def test_a_session_whose_commit_is_in_progress_is_declined(self):
+        """S18: the second commit waits, so that no conflict occurs."""
+        world, ticket = await stored_session()
         slow, fast = load(world, ticket), load(world, ticket)
         slow.increment("n")
         fast.increment("n")
@@ -604,9 +606,9 @@ class TestBesideCoroutines:
         assert (await world.data(ticket))["n"] == 3
         assert world.emitted(Conflicted) == []
 
-    async def test_another_task_of_the_same_handler_applies_nothing_twice(self):
-        """S10: the data of the copy contains operations of the commit that is under way."""
-        world, ticket = await started()
+    async def test_a_second_task_of_the_same_handler_applies_no_operation_twice(self):
+        """S10: the copy contains operations of the commit in progress."""
+        world, ticket = await stored_session()
         session = load(world, ticket)
         session.increment("n")
         end = await self.start_slow_commit(world, session)
@@ -618,12 +620,12 @@ class TestBesideCoroutines:
         assert session["n"] == 3
         assert await world.data(ticket) == {"n": 3, "cart": ["apple"]}
 
-    async def test_many_requests_lose_nothing(self):
-        """S10: immediate commits and coroutines of two processes, mixed."""
-        world, ticket = await started()
+    async def test_concurrent_requests_of_two_processes_lose_no_update(self):
+        """S10: immediate commits and coroutines, mixed."""
+        world, ticket = await stored_session()
         other = world.another_process()
 
-        async def visit(number):
+        async def request(number):
             if number % 3:
                 session = load(world, ticket)
             else:
@@ -634,15 +636,14 @@ class TestBesideCoroutines:
             if number % 2 or not commit(world, session):
                 await session.acommit()
 
-        await asyncio.gather(*map(visit, range(60)))
+        await asyncio.gather(*map(request, range(60)))
         expected = {f"key{number}": number for number in range(60)}
         assert await world.data(ticket) == {"n": 61, "cart": ["apple"], **expected}
         assert (await world.record(ticket)).version == 61
 
 
-async def test_a_memory_store_answers_both():
-    """The stores that the paths above rely on."""
-    world, ticket = await started()
+async def test_a_memory_store_supports_peek_and_swap():
+    world, ticket = await stored_session()
     assert isinstance(world.memory, MemoryStore)
     body = world.memory.peek(ticket.session_id).contents().data
     assert {key: decode(value) for key, value in body.items()} == {"n": 1, "cart": ["apple"]}

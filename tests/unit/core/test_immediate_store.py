@@ -41,24 +41,24 @@ class Whole(MemoryStore):
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, Whole, CountsBoth])
-def test_a_store_with_all_four_methods_is_used_immediately(kind):
+def test_a_store_with_all_four_methods_is_immediate(kind):
     store = kind()
     assert immediate_store(store) is store
 
 
 @pytest.mark.parametrize("kind", [CountsLoads, CountsSaves])
-def test_an_overridden_coroutine_is_not_bypassed(kind):
+def test_a_store_class_that_overrides_a_coroutine_is_not_immediate(kind):
     assert immediate_store(kind()) is None
 
 
-def test_a_coroutine_that_an_object_overrides_is_not_bypassed():
+def test_a_store_object_that_overrides_a_coroutine_is_not_immediate():
     store = MemoryStore()
     store.save = store.save
     assert immediate_store(store) is None
 
 
-def test_saves_of_a_store_with_group_commit_are_left_to_its_groups():
-    """A transaction for each save is dearer than one for all of a tick."""
+def test_a_store_with_group_commit_is_immediate_for_loads_only():
+    """One transaction for each save is slower than one for all saves of a tick."""
 
     class Grouping(MemoryStore):
         group_commit = True
@@ -103,11 +103,11 @@ class ProxyThatCountsLoads(Proxy):
         return await self._inner.load(session_id)
 
 
-def test_a_proxy_that_overrides_a_coroutine_is_not_bypassed():
+def test_a_proxy_that_overrides_a_coroutine_is_not_immediate():
     assert immediate_store(ProxyThatCountsLoads(MemoryStore())) is None
 
 
-def test_a_class_without_bases_that_delegates_the_rest_is_not_bypassed():
+def test_a_proxy_without_base_classes_that_overrides_a_coroutine_is_not_immediate():
     class CountsLoads:
         def __getattr__(self, name):
             return getattr(inner, name)
@@ -119,6 +119,6 @@ def test_a_class_without_bases_that_delegates_the_rest_is_not_bypassed():
     assert immediate_store(CountsLoads()) is None
 
 
-def test_a_proxy_that_overrides_nothing_is_accepted():
+def test_a_proxy_that_overrides_no_method_is_accepted():
     proxy = Proxy(MemoryStore())
     assert immediate_store(proxy) in {None, proxy}  # a Protocol of Python 3.12 does not see it

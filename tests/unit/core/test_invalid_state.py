@@ -40,10 +40,10 @@ def cls(request):
     return request.param
 
 
-async def older(cls, on_invalid):
+async def world_with_older_data(cls, on_invalid):
     """Return a world whose store holds values that do not fit the class, and the ticket."""
     world = World()
-    ticket = await world.begin(**STORED)
+    ticket = await world.create(**STORED)
     after = World(state=cls, on_invalid=on_invalid)
     world.spec = after.spec
     world.options["merges"] = after.spec.merges
@@ -51,18 +51,18 @@ async def older(cls, on_invalid):
     return world, ticket
 
 
-async def test_an_error_names_the_field(cls):
-    world, ticket = await older(cls, "error")
-    session = await world.visit(ticket)
+async def test_with_error_a_read_raises_and_names_the_field(cls):
+    world, ticket = await world_with_older_data(cls, "error")
+    session = await world.load(ticket)
     for name in STORED:
         with pytest.raises(InvalidState, match=rf"session\.state\.{name}"):
             getattr(session.state, name)
 
 
-async def test_the_default_is_read_and_nothing_written(cls):
+async def test_with_default_a_read_returns_the_default_and_writes_nothing(cls):
     """A3."""
-    world, ticket = await older(cls, "default")
-    session = await world.visit(ticket)
+    world, ticket = await world_with_older_data(cls, "default")
+    session = await world.load(ticket)
     assert (session.state.counter, session.state.cart) == (0, {})
     with pytest.raises(InvalidState, match=r"session\.state\.required"):
         session.state.required  # noqa: B018 - raises: it has no default
@@ -72,9 +72,9 @@ async def test_the_default_is_read_and_nothing_written(cls):
     assert world.store.calls == []
 
 
-async def test_a_change_replaces_the_stored_value(cls):
-    world, ticket = await older(cls, "default")
-    session = await world.visit(ticket)
+async def test_with_default_a_change_replaces_the_stored_value(cls):
+    world, ticket = await world_with_older_data(cls, "default")
+    session = await world.load(ticket)
     cart = session.state.cart
     assert session.state.cart is cart
     cart["pear"] = 1
@@ -87,15 +87,15 @@ async def test_a_change_replaces_the_stored_value(cls):
     assert (await world.data(ticket))["cart"] == {"pear": 1, "plum": 1}
 
 
-async def test_a_function_returns_the_value(cls):
+async def test_with_a_function_a_read_returns_its_value(cls):
     calls = []
 
     def repair(key, raw):
         calls.append((key, raw))
         return dict.fromkeys(raw, 1) if key == "cart" else 5
 
-    world, ticket = await older(cls, repair)
-    session = await world.visit(ticket)
+    world, ticket = await world_with_older_data(cls, repair)
+    session = await world.load(ticket)
     assert (session.state.required, session.state.counter) == (5, 5)
     assert session.state.cart == {"apple": 1}
     assert session.state.cart is session.state.cart
@@ -105,23 +105,23 @@ async def test_a_function_returns_the_value(cls):
     assert (await world.data(ticket))["cart"] == {"apple": 1, "pear": 2}
 
 
-async def test_a_function_must_return_a_value_that_fits(cls):
-    world, ticket = await older(cls, lambda key, raw: "text")
-    session = await world.visit(ticket)
+async def test_a_function_that_returns_a_value_of_a_wrong_type_raises(cls):
+    world, ticket = await world_with_older_data(cls, lambda key, raw: "text")
+    session = await world.load(ticket)
     with pytest.raises(InvalidState, match=r"session\.state\.counter"):
         session.state.counter  # noqa: B018 - raises
 
 
-async def test_what_others_write_meanwhile_is_taken_in(cls):
-    """W3: also where a replacement is in the handler's hands."""
-    world, ticket = await older(cls, "default")
-    session = await world.visit(ticket)
+async def test_a_refresh_updates_a_replacement_with_a_parallel_change(cls):
+    """W3."""
+    world, ticket = await world_with_older_data(cls, "default")
+    session = await world.load(ticket)
     cart = session.state.cart
-    await world.write(ticket, cart=["pear"])
+    await world.concurrent_write(ticket, cart=["pear"])
     await session.arefresh()
     assert session.state.cart is cart
     assert cart == {}
-    await world.write(ticket, cart={"plum": 3})
+    await world.concurrent_write(ticket, cart={"plum": 3})
     await session.arefresh()
     assert session.state.cart == cart == {"plum": 3}
     cart["pear"] = 1

@@ -30,7 +30,7 @@ JSON_VALUES = st.recursive(
 
 
 def nested(value, levels):
-    """Return the value inside so many lists."""
+    """Return the value inside the given number of nested lists."""
     for _ in range(levels):
         value = [value]
     return value
@@ -82,8 +82,8 @@ FORMAT_1 = {
 }
 
 
-def test_format_1_is_pinned():
-    """S9: a stored dict stays readable, and other programs can read it."""
+def test_the_layout_of_format_1_is_fixed():
+    """S9: stored dicts stay readable, also for other programs."""
     assert to_json(RECORD) == FORMAT_1
     assert from_json(RECORD.id, FORMAT_1) == RECORD
     assert from_json(RECORD.id, json.loads(json.dumps(FORMAT_1))) == RECORD
@@ -91,8 +91,8 @@ def test_format_1_is_pinned():
 
 @given(st.dictionaries(st.text(min_size=1).filter(lambda key: "\0" not in key), JSON_VALUES))
 @example({"user": 1, "idp_sid": None, "self": "a"})
-def test_every_value_that_is_accepted_is_stored(state):
-    """S9: through the text of two JSON libraries, bit by bit."""
+def test_every_accepted_value_is_restored(state):
+    """S9: through the text of two JSON libraries, without a difference."""
     for key, value in state.items():
         check_value(key, value)
     record = make_record(body=make_body("ada", **state))
@@ -101,8 +101,8 @@ def test_every_value_that_is_accepted_is_stored(state):
     assert from_json(record.id, msgspec.json.decode(text)) == record
 
 
-def test_every_field_is_stored():
-    """S9: the extreme values."""
+def test_every_field_is_restored():
+    """S9: with extreme values."""
     for changes in (
         {"absolute_at": FOREVER, "version": 2**53 - 1, "idle_timeout": FOREVER},
         {"verifier": b"\xff" * 32, "previous_verifier": bytes(range(32))},
@@ -134,8 +134,8 @@ def test_every_field_is_stored():
         (nested(b"x", MAX_DEPTH + 1), "[0]" * (MAX_DEPTH + 1), bytes),
     ],
 )
-def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
-    """The error names the key, the place and the type."""
+def test_a_value_that_json_cannot_represent_is_refused(value, path, kind):
+    """The error names the key, the path and the type."""
     with pytest.raises(NotSerializable, match="holds sessions as JSON") as refused:
         check_value("profile", value)
     assert (refused.value.key, refused.value.path, refused.value.type) == ("profile", path, kind)
@@ -151,13 +151,13 @@ def test_a_value_that_json_cannot_hold_is_refused(value, path, kind):
         ({1: "x"}, "a dict with keys of type int"),
     ],
 )
-def test_the_error_names_what_json_cannot_hold(value, text):
+def test_the_error_names_the_value_that_json_cannot_represent(value, text):
     with pytest.raises(NotSerializable, match=re.escape(f"['profile'] cannot hold {text}. This ")):
         check_value("profile", value)
 
 
-def test_what_is_nested_too_deeply_is_left_to_the_codec():
-    """A list that contains itself ends the check."""
+def test_the_check_ignores_values_that_are_nested_too_deeply():
+    """The codec refuses them. A list that contains itself ends the check."""
     endless = []
     endless.append(endless)
     check_value("k", endless)
@@ -165,15 +165,15 @@ def test_what_is_nested_too_deeply_is_left_to_the_codec():
         encode("k", endless)
 
 
-def test_a_result_of_a_replay_that_json_cannot_hold_is_not_written():
-    """Two additions of other requests may sum up to infinity."""
+def test_a_replay_whose_result_json_cannot_represent_is_not_written():
+    """Two parallel increments may add up to infinity."""
     record = make_record(body=make_body(total=math.inf))
     with pytest.raises(NotSerializable, match=r"session\['total'\] cannot hold the float inf"):
         to_json(record)
 
 
 def changed(part=None, /, **changes):
-    """Return the dict of format 1 with other entries, at the top or in a part of it."""
+    """Return the dict of format 1 with changed entries, at the top or in one part."""
     if part is None:
         return {**FORMAT_1, **changes}
     return {**FORMAT_1, part: {**FORMAT_1[part], **changes}}
@@ -226,8 +226,8 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("value", DAMAGED, ids=range(len(DAMAGED)))
-def test_what_is_no_dict_of_format_1_is_unreadable(value):
-    """S9: damaged, foreign and newer dicts are never half read."""
+def test_a_dict_of_another_form_is_unreadable(value):
+    """S9: damaged, foreign and newer dicts are never read in part."""
     with pytest.raises(UnreadableRecord, match=RECORD.id.hex()):
         from_json(RECORD.id, value)
 
@@ -247,7 +247,7 @@ def test_what_is_no_dict_of_format_1_is_unreadable(value):
         (changed("metadata", reserved={"auth": nested(1, MAX_DEPTH + 2)}), "session['auth']"),
     ],
 )
-def test_the_error_names_what_is_unreadable(value, text):
+def test_the_error_names_the_unreadable_entry(value, text):
     """S9."""
     with pytest.raises(
         UnreadableRecord, match=f"expected a dict of JSON format 1: {re.escape(text)}"
@@ -255,12 +255,12 @@ def test_the_error_names_what_is_unreadable(value, text):
         from_json(RECORD.id, value)
 
 
-def test_entries_that_a_database_adds_are_ignored():
+def test_additional_entries_are_ignored():
     """Such as the ``_id`` of a document database."""
     assert from_json(RECORD.id, changed(_id="x", _rev=2)) == RECORD
 
 
-def test_a_dict_nested_without_end_is_unreadable():
+def test_a_deeply_nested_dict_is_unreadable():
     """S9, B-21."""
     endless = {}
     endless["more"] = endless
@@ -270,8 +270,8 @@ def test_a_dict_nested_without_end_is_unreadable():
         from_json(RECORD.id, changed("metadata", user=endless))
 
 
-def test_the_dict_shares_nothing_with_the_record():
-    """The function may change what it was given."""
+def test_the_dict_shares_no_object_with_the_record():
+    """The function of the application may change its argument."""
     value = to_json(RECORD)
     value["state"]["cart"].clear()
     value["metadata"]["labels"].clear()

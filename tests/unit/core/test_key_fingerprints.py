@@ -1,4 +1,4 @@
-"""Two applications with different secrets in one realm: refused at the first contact."""
+"""Applications with different secrets in one realm are refused at the first contact."""
 
 import contextlib
 
@@ -29,7 +29,7 @@ def valkey(tmp_path_factory):
 
 @pytest.fixture(params=["memory", "sqlite", "valkey"])
 def make_sessions(request, tmp_path):
-    """Return a function that makes an installation over one database; the test closes it."""
+    """Return a function that creates installations over one database; the test closes them."""
     memory = {}
     prefix = f"p{abs(hash(request.node.name))}"
     url = ""
@@ -79,7 +79,7 @@ USES = {
 @WAYS
 @pytest.mark.parametrize("use", USES)
 def test_an_application_with_another_secret_is_refused(way, use, make_sessions):
-    """A24: users and revoke_all are not shared; the error says to set a realm."""
+    """A24: users and revoke_all would not be shared; the error advises to set a realm."""
 
     async def check():
         first, second = make_sessions(ONE), make_sessions(TWO)
@@ -98,8 +98,8 @@ def test_an_application_with_another_secret_is_refused(way, use, make_sessions):
 
 
 @WAYS
-def test_a_secret_is_replaced_process_by_process(way, make_sessions):
-    """A24, ASVS 11.2.2: a rolling deployment; the former secret goes when no process has it."""
+def test_secrets_can_be_replaced_in_a_rolling_deployment(way, make_sessions):
+    """A24, ASVS 11.2.2: the former secret is removed when no process uses it."""
 
     async def check():
         old, both, new = make_sessions(ONE), make_sessions([TWO, ONE]), make_sessions(TWO)
@@ -116,8 +116,8 @@ def test_a_secret_is_replaced_process_by_process(way, make_sessions):
 
 
 @WAYS
-def test_each_realm_has_an_application(way, make_sessions):
-    """S14: one database, two secrets, two realms."""
+def test_two_applications_in_two_realms_share_a_database(way, make_sessions):
+    """S14."""
 
     async def check():
         first, second = make_sessions(ONE), make_sessions(TWO, realm="shop")
@@ -131,7 +131,7 @@ def test_each_realm_has_an_application(way, make_sessions):
 
 
 class CountingStore(MemoryStore):
-    """Counts checks, and fails as planned."""
+    """Counts the checks, and fails as planned."""
 
     def __init__(self):
         super().__init__()
@@ -149,8 +149,8 @@ class CountingStore(MemoryStore):
         return await super().register_keys(fingerprints)
 
 
-def test_the_check_runs_once_and_not_for_visitors_without_a_session():
-    """A1: no store call; afterwards the ordinary load is what it was."""
+def test_the_check_is_executed_once_and_not_without_a_ticket():
+    """A1: later loads make one store call."""
     store = CountingStore()
     sessions = Sessions(store=store, secret=ONE)
     load, load_immediately = sessions.engine.load, sessions.engine.load_immediately
@@ -169,7 +169,7 @@ def test_the_check_runs_once_and_not_for_visitors_without_a_session():
     assert sessions.engine.load_immediately != load_immediately
 
 
-def test_sessions_of_an_application_that_is_refused_are_not_loaded():
+def test_sessions_of_a_refused_application_are_not_loaded():
     """A24: both used the realm before their keys were registered."""
     store = CountingStore()
     first, second = Sessions(store=store, secret=ONE), Sessions(store=store, secret=TWO)
@@ -188,8 +188,8 @@ def test_sessions_of_an_application_that_is_refused_are_not_loaded():
             pass
 
 
-def test_a_store_that_cannot_register_serves_sessions():
-    """A15: a full server answers loads; the check is tried again."""
+def test_a_store_that_cannot_register_keys_serves_sessions():
+    """A15: a full server answers loads; the check is retried."""
     store = CountingStore()
     earlier = Sessions(store=store, secret=ONE)
     with earlier.open() as visit:
@@ -209,8 +209,8 @@ def test_a_store_that_cannot_register_serves_sessions():
     assert store.failures == 0
 
 
-def test_a_fingerprint_is_not_part_of_any_other_key():
-    """A18, B-48: HKDF with a purpose of its own; shorter than a secret; different in each realm."""
+def test_a_fingerprint_differs_from_every_other_derived_key():
+    """A18, B-48: HKDF with its own purpose, shorter than a secret, different in each realm."""
     secret = ONE.encode()
     fingerprint = key_fingerprint(secret, "default")
     assert fingerprint == derive(secret, b"fingerprint", "default", 8)
@@ -222,14 +222,14 @@ def test_a_fingerprint_is_not_part_of_any_other_key():
 
 
 @pytest.mark.anyio
-async def test_a_visitor_without_a_ticket_is_no_contact_with_the_store():
+async def test_a_request_without_a_ticket_makes_no_check():
     sessions = Sessions(store=MemoryStore(), secret=ONE)
     assert (await sessions.engine.load(None)).record is None
     assert not sessions.engine.context.key_fingerprint_check.passed
 
 
 class SlowStore(MemoryStore):
-    """A store whose check of the keys fails when the time of the verb is up."""
+    """A store whose check of the keys fails after the deadline."""
 
     def __init__(self):
         super().__init__()
@@ -244,8 +244,8 @@ class SlowStore(MemoryStore):
 
 @WAYS
 @pytest.mark.parametrize("verb", ["alist_page", "acount", "aping", "arevoke_all"])
-def test_a_check_that_takes_the_time_of_the_verb_is_its_last_call(way, verb):
-    """A24: the next call of the verb would wait as long."""
+def test_a_check_that_exceeds_the_deadline_is_the_last_call(way, verb):
+    """A24: the next call would take as long."""
     store = SlowStore()
     sessions = Sessions(store=store, secret=ONE, store_timeout=0.05)
 

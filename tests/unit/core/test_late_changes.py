@@ -1,4 +1,4 @@
-"""Changes after the end of a request are reported if they were never saved (law A11)."""
+"""Changes after the end of a request are logged if they were never saved (law A11)."""
 
 import gc
 
@@ -14,62 +14,62 @@ LOST = (
 )
 
 
-async def after_the_request(world, ticket=None, *, ended=True):
-    """Return a session whose request has ended, or is only sending its body."""
-    session = await world.visit(ticket or await world.begin(a=1), Browser())
+async def session_after_the_request(world, ticket=None, *, ended=True):
+    """Return a session whose request has ended or is sending its body."""
+    session = await world.load(ticket or await world.create(a=1), Browser())
     await end_of_request(session)
     if ended:
         session._copy.client = None
     return session
 
 
-def reports(caplog):
-    """Return how many losses were logged."""
+def reported(caplog):
+    """Return the number of logged losses."""
     gc.collect()  # the copy and its report refer to each other
     return caplog.text.count(LOST)
 
 
-async def test_a_change_that_is_not_saved_is_reported_once(caplog):
-    session = await after_the_request(World())
+async def test_a_change_that_is_not_saved_is_logged_once(caplog):
+    session = await session_after_the_request(World())
     session_id = session.id
     session["a"] = 2
     session["b"] = 3
-    assert reports(caplog) == 0
+    assert reported(caplog) == 0
     del session
-    assert reports(caplog) == 1
+    assert reported(caplog) == 1
     assert session_id in caplog.text
 
 
-async def test_a_value_that_cannot_be_stored_is_reported(caplog):
+async def test_a_value_that_cannot_be_serialized_is_logged(caplog):
     world = World()
-    session = await after_the_request(world, await world.begin(a=[]))
+    session = await session_after_the_request(world, await world.create(a=[]))
     session["b"] = 1
     session["a"].append(object())
     del session
-    assert reports(caplog) == 1
+    assert reported(caplog) == 1
 
 
-async def test_a_change_that_is_saved_is_not_reported(caplog):
+async def test_a_change_that_is_saved_is_not_logged(caplog):
     world = World()
-    ticket = await world.begin(a=1)
-    session = await after_the_request(world, ticket)
+    ticket = await world.create(a=1)
+    session = await session_after_the_request(world, ticket)
     session["a"] = 2
     await session.acommit()
     del session
-    assert reports(caplog) == 0
+    assert reported(caplog) == 0
     assert await world.data(ticket) == {"a": 2}
 
 
-async def test_a_session_that_was_destroyed_and_not_deleted_is_reported(caplog):
-    session = await after_the_request(World())
+async def test_a_destroyed_session_that_was_not_deleted_is_logged(caplog):
+    session = await session_after_the_request(World())
     session.destroy()
     del session
-    assert reports(caplog) == 1
+    assert reported(caplog) == 1
 
 
-async def test_an_empty_session_that_is_destroyed_is_not_reported():
+async def test_an_empty_session_that_is_destroyed_is_not_logged():
     world = World()
-    session = await world.visit(None, Browser())
+    session = await world.load(None, Browser())
     await end_of_request(session)
     session._copy.client = None
     session.destroy()
@@ -77,29 +77,29 @@ async def test_an_empty_session_that_is_destroyed_is_not_reported():
 
 
 @pytest.mark.parametrize("change", ["change", "destroy"])
-async def test_during_the_request_the_framework_saves(caplog, change):
-    session = await after_the_request(World(), ended=False)
+async def test_a_change_during_the_request_is_not_logged(caplog, change):
+    session = await session_after_the_request(World(), ended=False)
     if change == "change":
         session["a"] = 2
     else:
         session.destroy()
     del session
-    assert reports(caplog) == 0
+    assert reported(caplog) == 0
 
 
-async def test_a_destroyed_session_before_the_response_is_not_reported(caplog):
+async def test_a_session_destroyed_before_the_response_is_not_logged(caplog):
     world = World()
-    session = await world.visit(await world.begin(a=1), Browser())
+    session = await world.load(await world.create(a=1), Browser())
     session.destroy()
     del session
-    assert reports(caplog) == 0
+    assert reported(caplog) == 0
 
 
-async def test_a_session_that_is_destroyed_after_a_failed_request_is_reported(caplog):
-    """A10: a layer outside, which cannot commit, responds to its error."""
+async def test_a_session_destroyed_after_a_failed_request_is_logged(caplog):
+    """A10: an outer middleware, which cannot commit, answers the error."""
     world = World()
-    session = await world.visit(await world.begin(a=1), Browser())
+    session = await world.load(await world.create(a=1), Browser())
     session._copy.client = None
     session.destroy()
     del session
-    assert reports(caplog) == 1
+    assert reported(caplog) == 1

@@ -1,4 +1,4 @@
-"""One at a time in one session, in one process and in several, and never longer than its lease."""
+"""``session.exclusive``: one holder at a time in all processes, bounded by a lease."""
 
 import asyncio
 import threading
@@ -22,9 +22,9 @@ from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 pytestmark = pytest.mark.anyio
 
 
-async def started(**data):
+async def stored_session(**data):
     world = World(**data)
-    ticket = await world.begin(n=0)
+    ticket = await world.create(n=0)
     return world, ticket
 
 
@@ -33,15 +33,15 @@ async def leased(world, ticket):
     return LEASE in record.contents().data
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-async def test_no_two_are_inside_at_once(elsewhere):
+@pytest.mark.parametrize("other_process", [False, True])
+async def test_only_one_block_runs_at_a_time(other_process):
     """In one process and, through the store, in several."""
-    world, ticket = await started()
+    world, ticket = await stored_session()
     inside = most = 0
 
     async def one(number):
         nonlocal inside, most
-        session = await world.visit(ticket, elsewhere=elsewhere)
+        session = await world.load(ticket, other_process=other_process)
         async with session.exclusive(wait="50 seconds"):
             inside += 1
             most = max(most, inside)
@@ -55,11 +55,11 @@ async def test_no_two_are_inside_at_once(elsewhere):
     assert await world.data(ticket) == {"n": 8}
 
 
-def test_no_two_are_inside_at_once_without_a_loop():
-    world, ticket = run(started())
+def test_only_one_block_runs_at_a_time_without_an_event_loop():
+    world, ticket = run(stored_session())
 
     def one():
-        session = run(world.visit(ticket))
+        session = run(world.load(ticket))
         with session.exclusive():
             session["n"] = session["n"] + 1
 
@@ -71,10 +71,10 @@ def test_no_two_are_inside_at_once_without_a_loop():
     assert run(world.data(ticket)) == {"n": 8}
 
 
-async def test_what_others_wrote_is_taken_in_and_what_is_done_is_committed_at_the_end():
-    world, ticket = await started()
-    session = await world.visit(ticket)
-    await world.write(ticket, n=5)
+async def test_a_block_starts_with_the_newest_data_and_commits_at_its_end():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
+    await world.concurrent_write(ticket, n=5)
     async with session.exclusive():
         assert session["n"] == 5
         assert list(session) == ["n"]
@@ -83,9 +83,9 @@ async def test_what_others_wrote_is_taken_in_and_what_is_done_is_committed_at_th
     assert await world.data(ticket) == {"n": 6}
 
 
-async def test_a_commit_inside_keeps_the_lease():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_commit_inside_the_block_keeps_the_lease():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive():
         session["n"] = 1
         await session.acommit()
@@ -95,9 +95,9 @@ async def test_a_commit_inside_keeps_the_lease():
 
 
 @pytest.mark.parametrize("commit", [False, True])
-async def test_emptying_inside_keeps_the_lease(commit):
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_clear_inside_the_block_keeps_the_lease(commit):
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive():
         session.clear()
         session["m"] = 1
@@ -107,9 +107,9 @@ async def test_emptying_inside_keeps_the_lease(commit):
     assert await world.data(ticket) == {"m": 1}
 
 
-async def test_emptying_elsewhere_keeps_the_lease():
-    world, ticket = await started()
-    session, other = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+async def test_a_clear_by_another_request_keeps_the_lease():
+    world, ticket = await stored_session()
+    session, other = await world.load(ticket), await world.load(ticket, other_process=True)
     async with session.exclusive():
         other.clear()
         await end_of_request(other)
@@ -118,12 +118,12 @@ async def test_emptying_elsewhere_keeps_the_lease():
     assert await world.data(ticket) == {"m": 1}
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-async def test_the_wait_is_bounded(elsewhere):
-    """B-55. Also by a clock that stands still."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
-    other = await world.visit(ticket, elsewhere=elsewhere)
+@pytest.mark.parametrize("other_process", [False, True])
+async def test_a_wait_longer_than_its_limit_raises(other_process):
+    """B-55: also if the clock of the store stands still."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
+    other = await world.load(ticket, other_process=other_process)
     async with session.exclusive():
 
         async def late():
@@ -141,10 +141,10 @@ async def test_the_wait_is_bounded(elsewhere):
     assert await world.data(ticket) == {"n": 9}
 
 
-async def test_the_wait_is_bounded_by_the_clock_of_the_store():
-    """B-55: at its end exactly, however little this machine measured."""
-    world, ticket = await started()
-    holder, waiting = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+async def test_a_wait_ends_by_the_clock_of_the_store():
+    """B-55: exactly at its limit, even if the monotonic clock of this machine is behind."""
+    world, ticket = await stored_session()
+    holder, waiting = await world.load(ticket), await world.load(ticket, other_process=True)
     async with holder.exclusive():
         task = asyncio.create_task(waiting.exclusive(wait="9 seconds").__aenter__())
         await asyncio.sleep(0)
@@ -153,9 +153,9 @@ async def test_the_wait_is_bounded_by_the_clock_of_the_store():
             await asyncio.wait_for(task, 5)
 
 
-async def test_nested_use_is_a_timeout_and_no_deadlock():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_nested_block_times_out_instead_of_deadlocking():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive():
         with pytest.raises(ExclusiveTimeout):
             async with session.exclusive(wait="0.01 s"):
@@ -164,28 +164,28 @@ async def test_nested_use_is_a_timeout_and_no_deadlock():
         pass
 
 
-async def test_a_holder_that_died_is_waited_for_no_longer_than_its_lease():
-    world, ticket = await started()
-    dead = await world.visit(ticket, elsewhere=True)
+async def test_the_lease_of_a_dead_holder_expires():
+    world, ticket = await stored_session()
+    dead = await world.load(ticket, other_process=True)
     await dead.exclusive(lease="30 seconds").__aenter__()
     world.clock.advance("29 seconds")
     with pytest.raises(ExclusiveTimeout):
-        async with (await world.visit(ticket)).exclusive(wait="1 ms") as _:
+        async with (await world.load(ticket)).exclusive(wait="1 ms") as _:
             pass
     world.clock.advance("1 second")
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     async with session.exclusive():
         session["n"] = 1
     assert await world.data(ticket) == {"n": 1}
 
 
-async def test_a_block_that_outlasts_its_lease_gets_an_error_and_keeps_its_changes():
-    world, ticket = await started()
-    slow = await world.visit(ticket, elsewhere=True)
+async def test_a_block_that_outlasts_its_lease_raises_a_conflict_and_keeps_its_changes():
+    world, ticket = await stored_session()
+    slow = await world.load(ticket, other_process=True)
     block = slow.exclusive(lease="1 second")
     await block.__aenter__()
     world.clock.advance("2 seconds")
-    async with (await world.visit(ticket)).exclusive():
+    async with (await world.load(ticket)).exclusive():
         slow["slow"] = 1
         with pytest.raises(SessionConflict, match="outlasted its lease of 1000 ms") as caught:
             await block.__aexit__(None, None, None)
@@ -194,29 +194,29 @@ async def test_a_block_that_outlasts_its_lease_gets_an_error_and_keeps_its_chang
     assert await world.data(ticket) == {"n": 0, "slow": 1}
 
 
-async def test_a_block_that_outlasts_its_lease_alone_is_no_conflict():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_block_that_outlasts_its_lease_without_another_holder_raises_nothing():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive(lease="1 second"):
         world.clock.advance("2 seconds")
 
 
-async def test_an_exception_inside_commits_nothing_and_frees_the_turn():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_an_exception_inside_the_block_commits_nothing_and_releases_the_lease():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     with pytest.raises(KeyError):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
             raise KeyError
     assert not await leased(world, ticket)
     assert await world.data(ticket) == {"n": 0}
-    async with (await world.visit(ticket)).exclusive(wait="1 ms"):
+    async with (await world.load(ticket)).exclusive(wait="1 ms"):
         pass
 
 
-def test_an_exception_inside_commits_nothing_without_a_loop():
-    world, ticket = run(started())
-    session = run(world.visit(ticket))
+def test_an_exception_inside_the_block_commits_nothing_without_an_event_loop():
+    world, ticket = run(stored_session())
+    session = run(world.load(ticket))
     with pytest.raises(KeyError), session.exclusive():  # noqa: PT012 - the block raises
         session["n"] = 1
         raise KeyError
@@ -224,61 +224,61 @@ def test_an_exception_inside_commits_nothing_without_a_loop():
     assert run(world.data(ticket)) == {"n": 0}
 
 
-async def test_a_commit_that_fails_at_the_end_frees_the_turn():
-    world, ticket = await started(max_bytes=400)
-    session = await world.visit(ticket)
+async def test_a_commit_that_is_refused_at_the_end_releases_the_lease():
+    world, ticket = await stored_session(max_bytes=400)
+    session = await world.load(ticket)
     with pytest.raises(SessionTooLarge):
         async with session.exclusive():
             session["n"] = "x" * 500
     assert not await leased(world, ticket)
-    async with (await world.visit(ticket)).exclusive(wait="1 ms"):
+    async with (await world.load(ticket)).exclusive(wait="1 ms"):
         pass
 
 
-async def test_a_store_that_fails_at_the_end_frees_the_turn_in_this_process():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_store_that_fails_at_the_end_releases_the_lock_of_this_process():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     with pytest.raises(StoreUnavailable):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
             world.store.fail("save")
     world.store.heal()
     world.clock.advance("30 seconds")
-    async with (await world.visit(ticket)).exclusive(wait="1 ms") as _:
+    async with (await world.load(ticket)).exclusive(wait="1 ms") as _:
         pass
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_store_that_fails_at_the_beginning_leaves_no_lease(after):
-    """Also where the lease was written and only the answer was lost."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_store_that_fails_to_acquire_leaves_no_lease(after):
+    """Even if the lease was written and only the reply was lost."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     world.store.fail("save", times=1, after=after)
     with pytest.raises(StoreUnavailable):
         async with session.exclusive():
             pytest.fail("not reached")
     assert not await leased(world, ticket)
-    async with (await world.visit(ticket)).exclusive(wait="1 ms"):
+    async with (await world.load(ticket)).exclusive(wait="1 ms"):
         pass
 
 
-async def test_a_store_that_stays_down_at_the_beginning_raises_its_first_error():
-    """A21: the lease of the lost answer cannot be removed, and ends by itself."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_store_that_stays_unavailable_during_acquisition_raises_its_first_error():
+    """A21: the lease whose reply was lost cannot be removed; it expires."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     world.store.fail("save", after=True)
     with pytest.raises(StoreUnavailable):
         async with session.exclusive(lease="1 second"):
             pytest.fail("not reached")
     world.store.heal()
     world.clock.advance("1 second")
-    async with (await world.visit(ticket)).exclusive(wait="1 ms"):
+    async with (await world.load(ticket)).exclusive(wait="1 ms"):
         pass
 
 
-async def test_cancelled_while_it_waits_for_a_commit_leaves_nothing():
-    world, ticket = await started()
-    session, other = await world.visit(ticket), await world.visit(ticket)
+async def test_a_cancelled_wait_for_a_commit_of_this_process_leaves_no_lease():
+    world, ticket = await stored_session()
+    session, other = await world.load(ticket), await world.load(ticket)
     other["n"] = 1
     world.store.hang("save", times=1)
     commit = asyncio.create_task(other.acommit())
@@ -295,9 +295,9 @@ async def test_cancelled_while_it_waits_for_a_commit_leaves_nothing():
         assert session["n"] == 1
 
 
-async def test_a_failing_load_leaves_no_queue_entry():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_failing_load_leaves_no_waiter_behind():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     world.store.fail("load", times=1)
     with pytest.raises(StoreUnavailable):
         async with session.exclusive():
@@ -306,18 +306,18 @@ async def test_a_failing_load_leaves_no_queue_entry():
         pass
 
 
-async def test_destroying_inside_takes_the_lease_along():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_destroy_inside_the_block_deletes_the_record_with_the_lease():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive():
         session.destroy()
     assert await world.record(ticket) is None
 
 
-async def test_destroying_inside_counts_although_the_block_fails():
-    """A10: and what was written afterwards does not."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_destroy_inside_a_failing_block_is_committed():
+    """A10: data written after the destroy is not."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     with pytest.raises(KeyError):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session.destroy()
@@ -326,10 +326,10 @@ async def test_destroying_inside_counts_although_the_block_fails():
     assert await world.memory.count(world.clock.now) == 0
 
 
-async def test_ended_by_others_while_inside():
+async def test_a_session_revoked_inside_the_block_raises_at_the_end():
     """A7."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     with pytest.raises(SessionGone):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["n"] = 1
@@ -337,9 +337,9 @@ async def test_ended_by_others_while_inside():
     assert await world.record(ticket) is None
 
 
-async def test_ended_by_others_and_noticed_inside():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_session_revoked_and_refreshed_inside_the_block_raises_at_the_next_block():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive():
         await world.engine.revoker.revoke(ticket.session_id, "revoked")
         assert not await world.engine.refresh(session)
@@ -348,9 +348,9 @@ async def test_ended_by_others_and_noticed_inside():
             pytest.fail("not reached")
 
 
-async def test_a_session_that_is_not_stored_yet_is_its_visitors_alone():
+async def test_a_session_that_is_not_stored_needs_no_lease():
     world = World()
-    session = await world.visit(None)
+    session = await world.load(None)
     async with session.exclusive():
         session["a"] = 1
         assert world.store.calls == []
@@ -359,7 +359,7 @@ async def test_a_session_that_is_not_stored_yet_is_its_visitors_alone():
 
 async def test_a_failing_block_of_a_new_session_stores_nothing():
     world = World()
-    session = await world.visit(None)
+    session = await world.load(None)
     with pytest.raises(KeyError):  # noqa: PT012 - the block raises
         async with session.exclusive():
             session["a"] = 1
@@ -367,18 +367,18 @@ async def test_a_failing_block_of_a_new_session_stores_nothing():
     assert world.store.calls == []
 
 
-async def test_durations_are_checked_at_once():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_invalid_durations_are_refused_before_the_block_is_entered():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     for option in ("wait", "lease"):
         with pytest.raises(ConfigurationError, match=rf"exclusive\({option}=\) expects"):
             session.exclusive(**{option: 0})
 
 
 @pytest.mark.parametrize("delay", range(4))
-async def test_a_cancelled_block_holds_neither_lease_nor_lock(delay):
-    """A21: interrupted at each suspension, also between the acquisition and its report."""
-    world, ticket = await started()
+async def test_a_cancelled_block_leaves_neither_lease_nor_lock(delay):
+    """A21: cancelled at each suspension, also between acquiring the lease and returning."""
+    world, ticket = await stored_session()
     world.store.slow("load", "save", seconds=0)
     entered = 0
 
@@ -390,7 +390,7 @@ async def test_a_cancelled_block_holds_neither_lease_nor_lock(delay):
 
     for suspension in range(1, 40):
         outcome = await interrupted(
-            block(await world.visit(ticket)), suspension, "cancel", delay=delay
+            block(await world.load(ticket)), suspension, "cancel", delay=delay
         )
         for _ in range(30):
             await asyncio.sleep(0)
@@ -402,10 +402,10 @@ async def test_a_cancelled_block_holds_neither_lease_nor_lock(delay):
     assert 0 < entered < suspension
 
 
-async def test_a_cancelled_wait_for_the_lease_ends():
-    """A21: the attempt that is under way does not acquire the lease later."""
-    world, ticket = await started()
-    holder, waiting = await world.visit(ticket), await world.visit(ticket, elsewhere=True)
+async def test_a_cancelled_wait_never_acquires_the_lease():
+    """A21: not even the attempt that was in progress."""
+    world, ticket = await stored_session()
+    holder, waiting = await world.load(ticket), await world.load(ticket, other_process=True)
     async with holder.exclusive():
         task = asyncio.create_task(waiting.exclusive(wait="9 seconds").__aenter__())
         await asyncio.sleep(0.03)
@@ -417,9 +417,9 @@ async def test_a_cancelled_wait_for_the_lease_ends():
     assert not waiting._engine.writer.locks._waiters
 
 
-async def test_a_failure_of_the_store_while_a_cancelled_block_is_undone_is_reported():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_failure_to_release_the_lease_of_a_cancelled_block_is_reported():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     lease = session.exclusive()
 
     async def cancel():
@@ -440,18 +440,18 @@ async def test_a_failure_of_the_store_while_a_cancelled_block_is_undone_is_repor
     assert not world.engine.writer.locks._waiters
 
 
-async def test_a_lost_answer_of_the_release_is_no_conflict():
-    """A21: the second attempt finds no lease, because the first one has removed it."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_release_whose_reply_was_lost_is_not_a_conflict():
+    """A21: the retry finds no lease, because the first attempt has removed it."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     async with session.exclusive():
         world.store.fail("save", times=1, after=True)
     assert not await leased(world, ticket)
 
 
-async def test_a_session_that_ends_before_the_lease_is_written():
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_a_session_deleted_before_the_lease_is_written_raises():
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     world.store.meanwhile("save", lambda: world.memory.delete(ticket.session_id))
     with pytest.raises(SessionGone):
         await session.exclusive().__aenter__()

@@ -1,4 +1,4 @@
-"""Lister: pages, cursors, filters and bounds, over stores that return their pages in any way."""
+"""Lister: pages, cursors, filters and limits over stores with different page orders."""
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class UnorderedStore(MemoryStore):
-    """Lists records as SCAN does: pages of no order, with duplicates, larger than requested."""
+    """Returns pages as SCAN does: unordered, with duplicates, larger than requested."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class UnorderedStore(MemoryStore):
 
 
 class HashTable(MemoryStore):
-    """Lists records in an order that is not that of IDs, from the position of its cursor on."""
+    """Returns records in the order of a hash table, starting at the position of the cursor."""
 
     async def list_page(self, cursor, limit):
         position = bytes.fromhex(cursor)
@@ -45,7 +45,7 @@ class HashTable(MemoryStore):
 
 
 class EmptyPages(MemoryStore):
-    """Has nothing but keys of others, without an end."""
+    """Returns endless pages without records of this installation."""
 
     def __init__(self):
         super().__init__()
@@ -87,8 +87,8 @@ async def fill(store, count, **changes):
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 1000])
 @pytest.mark.parametrize("kind", [MemoryStore, UnorderedStore])
-async def test_pages_have_every_session_once(kind, limit):
-    """For any limit, ordered if the store is."""
+async def test_every_session_is_on_one_page(kind, limit):
+    """For any limit; in order if the store is ordered."""
     store = kind()
     records = await fill(store, 250)
     found = await listed(lister_over(store), limit)
@@ -98,7 +98,7 @@ async def test_pages_have_every_session_once(kind, limit):
 
 
 async def test_a_page_that_is_read_again_has_the_same_size():
-    """Another size has other records where the store has no order."""
+    """In an unordered store, another size would contain other records."""
     store = UnorderedStore()
     records = await fill(store, 300)
     lister = lister_over(store)
@@ -115,8 +115,8 @@ async def test_a_page_that_is_read_again_has_the_same_size():
 
 @pytest.mark.parametrize("change", ["delete", "create"])
 @pytest.mark.parametrize("since", [0, 1])
-async def test_a_list_without_order_misses_no_session(change, since):
-    """Although deletions and creations move the end of a page that is read again."""
+async def test_an_unordered_list_misses_no_session(change, since):
+    """Even if deletions and creations move the end of a page that is read again."""
     for limit in (3, 20):
         store = HashTable()
         kept, deleted = await fill(store, 200), await fill(store, 200)
@@ -136,7 +136,7 @@ async def test_a_list_without_order_misses_no_session(change, since):
 
 
 async def test_only_live_sessions_are_listed():
-    """No tombstone, nothing in transit, nothing expired; the page continues behind them."""
+    """No tombstones, moving or expired records; the page continues after them."""
     store = MemoryStore()
     live = await fill(store, 30)
     at = now()
@@ -148,8 +148,8 @@ async def test_only_live_sessions_are_listed():
     assert page.examined > 300
 
 
-async def test_a_page_without_filters_is_bounded():
-    """It ends in the middle of expired records, with a cursor."""
+async def test_a_page_without_filters_examines_a_bounded_number_of_records():
+    """It ends among expired records, with a cursor."""
     store = MemoryStore()
     await fill(store, MAX_EXAMINED + 500, seen_at=1, idle_timeout=1)
     last = make_record(id=b"\xff" * 16)
@@ -159,7 +159,7 @@ async def test_a_page_without_filters_is_bounded():
     assert [one.record for one in second.sessions] == [last]
 
 
-async def test_a_page_over_keys_of_others_is_bounded():
+async def test_a_page_over_foreign_keys_is_bounded():
     store = EmptyPages()
     page = await lister_over(store).page("", 10, user=None, labels={}, since=0)
     assert (page.sessions, page.cursor) == ([], f".{MAX_STORE_PAGES}")
@@ -167,8 +167,8 @@ async def test_a_page_over_keys_of_others_is_bounded():
 
 
 @pytest.mark.parametrize("kind", [MemoryStore, UnorderedStore])
-async def test_filters_examine_a_bounded_number_of_records(kind):
-    """And neither skip nor repeat a session that matches."""
+async def test_a_filtered_page_examines_a_bounded_number_of_records(kind):
+    """No matching session is skipped or repeated."""
     store = kind()
     at = now()
     records = [
@@ -193,7 +193,7 @@ async def test_filters_examine_a_bounded_number_of_records(kind):
 
 
 async def test_damaged_records_are_counted_as_unreadable():
-    """S9: those that the store cannot read, and those whose body cannot be decoded."""
+    """S9: whether the store or the codec cannot read them."""
     store = MemoryStore()
     fine = (await fill(store, 3))[0]
     await fill(store, 2, body=b"\x93\xa1")
@@ -218,8 +218,8 @@ async def test_a_session_that_the_store_cannot_read_is_not_found():
     assert await lister_over(UnreadableStore()).find(bytes(16)) is None
 
 
-async def test_the_sessions_of_a_user_have_pages():
-    """S15: newest login first; of one instant, by ID; filters apply."""
+async def test_the_sessions_of_a_user_are_listed_in_pages():
+    """S15: newest login first, then by ID; filters apply."""
     store = MemoryStore()
     at = now()
     for number in range(60):
@@ -238,7 +238,7 @@ async def test_the_sessions_of_a_user_have_pages():
     assert await listed(lister, 4, user="bob") == []
 
 
-async def test_a_session_that_ends_between_two_pages_hides_no_other():
+async def test_a_session_that_ends_between_two_pages_hides_no_other_session():
     store = MemoryStore()
     records = await fill(store, 30)
     lister = lister_over(store)
@@ -276,7 +276,7 @@ async def test_an_invalid_cursor_of_a_user_is_refused(cursor):
         await lister_over(MemoryStore()).page(cursor, 10, user="ada", labels={}, since=0)
 
 
-async def test_a_store_that_cannot_list_is_named():
+async def test_the_error_of_a_store_that_cannot_list_names_the_store():
     lister = lister_over(PlainStore())
     with pytest.raises(ConfigurationError, match="cannot list its sessions"):
         await lister.page("", 10, user=None, labels={}, since=0)

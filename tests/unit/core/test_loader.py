@@ -1,4 +1,4 @@
-"""Loader: what it reports about a ticket, and what an empty session keeps of its request."""
+"""Loader: reports about tickets, and the request data that an empty session keeps."""
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ CLIENT = Browser(browser="B", address="1")
 
 
 class Connections:
-    """Records the sessions whose connections were closed because they expired."""
+    """Records sessions whose connections were closed because they expired."""
 
     def __init__(self):
         self.expired = []
@@ -32,8 +32,8 @@ class Connections:
 
 async def rotated(world):
     """Return the previous and the current ticket of a session after a rotation."""
-    before = await world.begin(CLIENT, a=1)
-    session = await world.visit(before, CLIENT)
+    before = await world.create(CLIENT, a=1)
+    session = await world.load(before, CLIENT)
     session.rotate()
     await end_of_request(session)
     return before, ticket_of(session)
@@ -44,24 +44,24 @@ async def no_ticket(world):
 
 
 async def unknown(world):
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     await world.memory.delete(ticket.session_id)
     return ticket
 
 
 async def unreadable(world):
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     world.store.fail("load", error=UnreadableRecord("newer"), times=1)
     return ticket
 
 
 async def forged_verifier(world):
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     return type(ticket)(ticket.session_id, bytes(16))
 
 
 async def expired(world):
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     world.clock.advance("1 hour")
     return ticket
 
@@ -74,7 +74,7 @@ async def expired_previous(world):
 
 async def reused(world):
     ticket, current = await rotated(world)
-    await end_of_request(await world.visit(current, CLIENT))
+    await end_of_request(await world.load(current, CLIENT))
     world.clock.now += IN_FLIGHT_PERIOD
     return ticket
 
@@ -83,21 +83,21 @@ async def reused(world):
     "prepare",
     [no_ticket, unknown, unreadable, forged_verifier, expired, expired_previous, reused],
 )
-async def test_an_empty_session_knows_its_client(prepare):
-    """A8: a session that starts in this request has the labels of the request, and no verifier."""
+async def test_an_empty_session_keeps_the_client_of_its_request(prepare):
+    """A8: a session created in this request has its labels, and no verifier."""
     world = World()
-    copy = (await world.visit(await prepare(world), CLIENT))._copy
+    copy = (await world.load(await prepare(world), CLIENT))._copy
     assert (copy.record, copy.verifier, copy.labels()) == (None, b"", CLIENT.labels())
 
 
 @pytest.mark.parametrize(
     ("prepare", "reason"), [(unknown, "unknown"), (forged_verifier, "replaced")]
 )
-async def test_an_invalid_ticket_is_reported_with_its_session(prepare, reason):
+async def test_an_invalid_ticket_is_reported_with_its_session_id(prepare, reason):
     """A8."""
     world = World()
     ticket = await prepare(world)
-    await world.visit(ticket)
+    await world.load(ticket)
     assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), reason)]
 
 
@@ -108,49 +108,49 @@ async def test_an_expired_session_is_reported_and_its_connections_are_closed(pre
     world.options["connections"] = connections = Connections()
     world.engine = world.another_process()
     ticket = await prepare(world)
-    assert (await world.visit(ticket)).ended_reason == "expired (idle)"
+    assert (await world.load(ticket)).ended_reason == "expired (idle)"
     assert connections.expired == [(ticket.session_id, "idle")]
     assert world.emitted(Expired) == [Expired(ticket.session_id.hex(), "idle")]
 
 
-async def test_a_previous_ticket_keeps_the_client_and_reports_the_read():
+async def test_a_previous_ticket_keeps_the_client_and_the_load_is_reported():
     """A9."""
     world = World()
     before, _ = await rotated(world)
     reads = len(world.emitted(Read))
-    copy = (await world.visit(before, CLIENT))._copy
+    copy = (await world.load(before, CLIENT))._copy
     assert copy.client is CLIENT
     assert len(world.emitted(Read)) == reads + 1
 
 
 async def test_a_previous_ticket_of_another_browser_is_rejected():
-    """A9: the labels are checked as for the current one."""
+    """A9: its labels are checked as those of the current ticket."""
     world = World(check_labels=("browser",))
     before, current = await rotated(world)
     other = Browser(browser="C", address="1")
     for ticket in (before, current):
         world.events.clear()
-        copy = (await world.visit(ticket, other))._copy
+        copy = (await world.load(ticket, other))._copy
         assert (copy.record, copy.client) == (None, other)
         assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), "labels")]
     assert world.emitted(Reused) == []
 
 
-async def test_labels_of_an_unreadable_session_match_none():
+async def test_the_labels_of_an_unreadable_session_never_match():
     """S9."""
     world = World(check_labels=("browser",))
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     record = await world.record(ticket)
     await world.memory.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1)
-    assert (await world.visit(ticket, CLIENT))._copy.record is None
+    assert (await world.load(ticket, CLIENT))._copy.record is None
 
 
 async def test_the_first_use_of_a_new_ticket_is_recorded_once():
-    """A9: however late it is; later ones do not extend the grace period."""
+    """A9: at any time; later uses do not extend the grace period."""
     world = World()
     _, current = await rotated(world)
     world.clock.advance("29 minutes")
-    first, second = await world.visit(current), await world.visit(current)
+    first, second = await world.load(current), await world.load(current)
     assert first._copy.header_dirty
     await end_of_request(first)
     until = world.clock.now + IN_FLIGHT_PERIOD
@@ -158,21 +158,21 @@ async def test_the_first_use_of_a_new_ticket_is_recorded_once():
     world.clock.advance("1 second")
     await end_of_request(second)
     assert (await world.record(current)).previous_valid_until == until
-    third = await world.visit(current)
+    third = await world.load(current)
     assert not third._copy.header_dirty
 
 
-async def test_a_previous_ticket_receives_the_present_one_until_another_may_replace_it():
-    """A7, A9: from then on, a late response could replace a newer one in the browser."""
+async def test_a_previous_ticket_receives_the_current_one_until_the_next_rotation_may_happen():
+    """A7, A9: later, a delayed response could replace a newer cookie."""
     world = World()
     before, current = await rotated(world)
     world.clock.advance("20 minutes")
-    unseen = await world.visit(before)
+    unseen = await world.load(before)
     assert unseen._copy.send_cookie_until == world.clock.now + IN_FLIGHT_PERIOD
-    await end_of_request(await world.visit(current))
+    await end_of_request(await world.load(current))
     until = world.clock.now + IN_FLIGHT_PERIOD
     world.clock.advance("1 second")
-    seen = await world.visit(before)
+    seen = await world.load(before)
     assert seen._copy.send_cookie_until == until
     seen.login("ada")
     await end_of_request(seen)
@@ -181,11 +181,11 @@ async def test_a_previous_ticket_receives_the_present_one_until_another_may_repl
     assert unseen._copy.send_cookie_until == FOREVER
 
 
-async def test_a_failing_store_is_reported_by_its_operation():
-    """A15: also if it fails only for the tombstone, or for a refresh."""
+async def test_a_failing_store_is_reported_with_the_operation():
+    """A15: also if only the load of the tombstone or a refresh fails."""
     world = World()
-    ticket = await world.begin(CLIENT, a=1)
-    session = await world.visit(ticket)
+    ticket = await world.create(CLIENT, a=1)
+    session = await world.load(ticket)
     world.store.fail("load")
     with pytest.raises(StoreUnavailable):
         await world.engine.refresh(session)
@@ -201,26 +201,26 @@ async def test_a_failing_store_is_reported_by_its_operation():
 
     world.memory.load = load
     with pytest.raises(StoreUnavailable):
-        await world.visit(ticket)
+        await world.load(ticket)
     assert [(event.session_id, event.operation) for event in world.emitted(StoreFailed)] == [
         (ticket.session_id.hex(), "load")
     ] * 2
 
 
-async def test_an_unreadable_record_of_an_open_session_is_reported():
+async def test_an_unreadable_record_found_by_a_refresh_is_reported():
     """S9."""
     world = World()
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     world.store.fail("load", error=UnreadableRecord("newer"), times=1)
     assert await world.engine.fetch(ticket.session_id) is None
     assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), "unreadable: newer")]
 
 
-async def test_reads_are_counted_without_a_listener():
-    """An immediate load and one that waits count alike."""
+async def test_loads_are_counted_without_a_listener():
+    """Immediate loads and coroutines count alike."""
     world = World(listen=False)
-    ticket = await world.begin(CLIENT, a=1)
-    await end_of_request(await world.visit(ticket))
+    ticket = await world.create(CLIENT, a=1)
+    await end_of_request(await world.load(ticket))
     counts = world.engine.context.dispatcher.counts
     before = counts[Read]
     for number in (1, 2):
@@ -228,10 +228,10 @@ async def test_reads_are_counted_without_a_listener():
         assert counts[Read] == before + number
 
 
-async def test_a_session_that_moves_between_two_stores_is_never_an_empty_one():
-    """A15: a process that uses one of the two alone says what it needs."""
+async def test_a_session_that_is_being_moved_raises_instead_of_being_empty():
+    """A15: for a process that uses one of the two stores; the error names the remedy."""
     world = World()
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     moving = msgspec.structs.replace(
         await world.record(ticket), version=TRANSIT_VERSION, verifier=NO_VERIFIER
     )
@@ -243,5 +243,5 @@ async def test_a_session_that_moves_between_two_stores_is_never_an_empty_one():
         r"sessions are moved; see docs/migration\.md$"
     )
     with pytest.raises(StoreUnavailable, match=text) as caught:
-        await world.visit(ticket, CLIENT)
+        await world.load(ticket, CLIENT)
     assert world.emitted(StoreFailed) == [StoreFailed(moving.session_id, "load", str(caught.value))]

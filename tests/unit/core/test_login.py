@@ -1,4 +1,4 @@
-"""Login and Rotation: the record's header and contents after each."""
+"""Login and Rotation: header and contents of the record after each."""
 
 import msgspec
 
@@ -43,7 +43,7 @@ LOGIN = Login("ada", ("password", "totp"), {"browser": "B"}, 5_500, False, b"n" 
 
 
 def test_a_login_invalidates_both_verifiers_and_restarts_the_limits():
-    """A9, A17: everything else of the header stays."""
+    """A9, A17: other fields of the header are kept."""
     assert record_after_login(RECORD, LOGIN, POLICY) == msgspec.structs.replace(
         RECORD,
         seen_at=5_500,
@@ -58,7 +58,7 @@ def test_a_login_invalidates_both_verifiers_and_restarts_the_limits():
     )
 
 
-def test_a_remembered_login_has_limits_of_its_own():
+def test_a_remembered_login_has_its_own_limits():
     """NIST SESS-05."""
     remembered = msgspec.structs.replace(LOGIN, remember=True)
     record = record_after_login(RECORD, remembered, POLICY)
@@ -66,13 +66,13 @@ def test_a_remembered_login_has_limits_of_its_own():
     assert (record.idle_timeout, record.absolute_at) == (20 * HOUR, 5_500 + 40 * HOUR)
 
 
-def test_a_login_never_moves_seen_at_backward():
+def test_a_login_never_decreases_seen_at():
     """S6."""
     late = msgspec.structs.replace(RECORD, seen_at=8_000)
     assert record_after_login(late, LOGIN, POLICY).seen_at == 8_000
 
 
-def test_a_rotation_changes_the_verifiers_only():
+def test_a_rotation_changes_only_the_verifiers():
     """A9, A17."""
     rotated = record_after_rotation(RECORD, Rotation(b"n" * 16, automatic=True))
     assert rotated == msgspec.structs.replace(
@@ -84,7 +84,7 @@ def test_a_rotation_changes_the_verifiers_only():
 
 
 def test_the_grace_period_ends_two_seconds_after_the_first_use_of_the_new_verifier():
-    """A9: a later use does not extend it."""
+    """A9: later uses do not extend it."""
     rotated = record_after_rotation(RECORD, Rotation(b"n" * 16, automatic=True))
     assert end_of_grace_period(rotated, 5_500) == 7_500
     assert end_of_grace_period(RECORD, 3_999) == 5_999
@@ -101,7 +101,7 @@ def test_a_login_keeps_the_data_and_removes_grants_of_earlier_logins():
     assert decode(contents.data[AUTH]) == {"methods": ["password", "totp"]}
 
 
-def test_the_methods_of_a_session_without_a_login_are_empty():
+def test_without_a_login_methods_are_empty():
     assert stored_methods({}) == ()
     assert stored_methods({AUTH: encode(AUTH, {})}) == ()
     assert stored_methods({AUTH: encode(AUTH, {"methods": ["otp"]})}) == ("otp",)

@@ -1,4 +1,4 @@
-"""NullSession: the session of a request that continues although the store failed."""
+"""NullSession: the session of a request that is served although the store failed."""
 
 import pytest
 
@@ -17,8 +17,8 @@ def failed_session(world):
     return null_session(engine, copy)
 
 
-async def test_changes_last_for_the_request():
-    """A15: no record, no cookie."""
+async def test_changes_are_kept_for_the_request_only():
+    """A15: no record is written and no cookie is sent."""
     world = World()
     session = failed_session(world)
     assert dict(session) == {}
@@ -39,8 +39,8 @@ async def test_changes_last_for_the_request():
         lambda session: session.exclusive(),
     ],
 )
-async def test_verbs_that_depend_on_the_store_raise_its_error(act):
-    """A15: no login or logout is reported that was not stored."""
+async def test_methods_that_need_the_store_raise_its_error(act):
+    """A15: no login or logout seems to succeed."""
     session = failed_session(World())
     with pytest.raises(StoreUnavailable, match="continues without its session"):
         act(session)
@@ -56,7 +56,7 @@ async def test_verbs_that_depend_on_the_store_raise_its_error(act):
         lambda session: session.ause_grant("a"),
     ],
 )
-async def test_async_verbs_that_depend_on_the_store_raise_its_error(act):
+async def test_async_methods_that_need_the_store_raise_its_error(act):
     """A15."""
     with pytest.raises(StoreUnavailable) as caught:
         await act(failed_session(World()))

@@ -1,4 +1,4 @@
-"""Engine.observe and Engine.use_store: what telemetry is built on."""
+"""Engine.observe and Engine.use_store, which telemetry uses."""
 
 import pytest
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Observer:
-    """Records what was wrapped, and how each call ended."""
+    """Records the wrapped functions and the result of each call."""
 
     def __init__(self):
         self.calls = []
@@ -57,11 +57,11 @@ async def observed_world():
 
 async def test_loads_and_commits_are_observed():
     world, observer = await observed_world()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     session_id = ticket.session_id.hex()
     assert observer.calls == [("load", False), ("commit", session_id)]
     observer.calls.clear()
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     session["a"] = 2
     await end_of_request(session)
     assert observer.calls == [("load", True), ("commit", session_id)]
@@ -69,8 +69,8 @@ async def test_loads_and_commits_are_observed():
 
 async def test_an_immediate_load_and_commit_are_observed():
     world, observer = await observed_world()
-    ticket = await world.begin(a=1)
-    await end_of_request(await world.visit(ticket))  # confirms the session
+    ticket = await world.create(a=1)
+    await end_of_request(await world.load(ticket))  # confirms the session
     observer.calls.clear()
     copy = world.engine.load_immediately(ticket, Browser())
     create_session(copy, world.engine.engine)["a"] = 2
@@ -78,25 +78,25 @@ async def test_an_immediate_load_and_commit_are_observed():
     assert observer.calls == [("immediate load", True), ("swap", True)]
 
 
-async def test_nothing_to_write_is_no_commit():
+async def test_a_commit_without_changes_is_not_observed():
     world, observer = await observed_world()
-    ticket = await world.begin(a=1)
-    await end_of_request(await world.visit(ticket))
+    ticket = await world.create(a=1)
+    await end_of_request(await world.load(ticket))
     observer.calls.clear()
-    await end_of_request(await world.visit(ticket))
+    await end_of_request(await world.load(ticket))
     assert observer.calls == [("load", True)]
 
 
-async def test_a_claim_is_a_commit():
+async def test_a_claim_is_observed_as_a_commit():
     world, observer = await observed_world()
-    ticket = await world.begin(a=1)
-    session = await world.visit(ticket)
+    ticket = await world.create(a=1)
+    session = await world.load(ticket)
     observer.calls.clear()
     assert await world.engine.claim(session, "a", None) == 1
     assert observer.calls[-1] == ("commit", ticket.session_id.hex())
 
 
-async def test_without_an_observer_the_functions_are_the_original_ones():
+async def test_without_an_observer_the_functions_are_not_wrapped():
     world, observer = await observed_world()
     engine = world.engine.engine
     assert engine.observed
@@ -104,19 +104,19 @@ async def test_without_an_observer_the_functions_are_the_original_ones():
     assert not engine.observed
     assert engine.load == engine._loader.load
     assert engine.load_immediately == engine._loader.load_immediately
-    await world.begin(a=1)
+    await world.create(a=1)
     assert observer.calls == []
 
 
-async def test_another_store_serves_every_call():
-    """Loading, committing, touching and revoking; afterwards the former store does again."""
+async def test_use_store_replaces_the_store_for_every_call():
+    """Load, commit, touch and revoke; afterwards the former store is restored."""
     world = World()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     world.store.calls.clear()
     wrapper = FaultyStore(world.memory)
     world.engine.use_store(wrapper)
     assert world.engine.store is wrapper
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     session["a"] = 2
     await end_of_request(session)
     assert await world.engine.lister.find(ticket.session_id)
@@ -126,14 +126,14 @@ async def test_another_store_serves_every_call():
     assert {"load", "save", "delete"} <= set(wrapper.calls)
     assert world.store.calls == []
     world.engine.use_store(world.store)
-    await world.visit(ticket)
+    await world.load(ticket)
     assert world.store.calls == ["load", "load"]  # the second one is for the tombstone
 
 
 async def test_a_store_that_always_suspends_is_observed():
     world, observer = await observed_world()
     world.engine.use_store(PlainStore())
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     assert world.engine.load_immediately(ticket, Browser()) is None
-    await world.visit(ticket)
+    await world.load(ticket)
     assert [name for name, _ in observer.calls] == ["load", "commit", "load"]

@@ -1,4 +1,4 @@
-"""What was done to one value, done again on a newer one."""
+"""Operations: replay on a newer value, merge rules, folding of logs and updates in place."""
 
 import time
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ def pack(value):
 
 
 def merged(before, after, newer, merge=Merge.EDIT):
-    """Return what `newer` becomes when the change from `before` to `after` is done again on it."""
+    """Return the result of replaying the change from `before` to `after` on `newer`."""
     result = replay([Change(pack(before), pack(after), merge)], pack(newer))
     return ABSENT if result is None else decode(result)
 
@@ -69,8 +69,8 @@ class TestReplay:
             (Discard(pack({1})), [1], [1]),
         ],
     )
-    def test_one_operation(self, operation, newer, result):
-        """A6; a newer value of another type is replaced: the later commit wins."""
+    def test_each_operation_is_replayed_on_the_newer_value(self, operation, newer, result):
+        """A6: a newer value of another type is replaced, because the later commit wins."""
         back = replay([operation], pack(newer))
         assert (ABSENT if back is None else decode(back)) == result
 
@@ -107,15 +107,17 @@ class TestMerge:
             (ABSENT, {"a": 1}, {"b": 2}, {"b": 2, "a": 1}),
         ],
     )
-    def test_edit(self, before, after, newer, result):
-        """A6: different paths of one dict, appends and members all survive."""
+    def test_an_edit_changes_only_the_edited_parts_of_the_newer_value(
+        self, before, after, newer, result
+    ):
+        """A6: edits of different paths, appends and members are all kept."""
         found = merged(before, after, newer)
         assert found == result
         assert type(found) is type(result)
         assert encode("", found) == encode("", result)
 
-    def test_appending_to_a_list_with_a_nan_keeps_what_others_appended(self):
-        """NaN equals nothing, and is stored like any other NaN."""
+    def test_appends_to_a_list_with_a_nan_are_merged(self):
+        """NaN is unequal to itself, but its stored bytes are equal."""
         assert merged([NAN], [NAN, 1], [NAN, 2])[1:] == [2, 1]
 
     @pytest.mark.parametrize(
@@ -145,7 +147,9 @@ class TestMerge:
             ([1], [1, 2], "text", Merge.APPEND, [1, 2]),
         ],
     )
-    def test_declared(self, before, after, newer, merge, result):
+    def test_a_declared_merge_is_applied_to_the_newer_value(
+        self, before, after, newer, merge, result
+    ):
         """Option ``merge``: if the types do not match, the later commit wins."""
         found = merged(before, after, newer, merge)
         assert found == result
@@ -164,7 +168,7 @@ VALUES = st.recursive(
 
 
 def unordered(value):
-    """Return a form in which dicts of another order are alike, and NaN is like NaN."""
+    """Return a form that ignores the order of dicts and in which NaN equals NaN."""
     match value:
         case dict():
             return {key: unordered(item) for key, item in sorted(value.items())}
@@ -175,8 +179,8 @@ def unordered(value):
 
 
 @given(VALUES, VALUES)
-def test_replaying_on_what_was_changed_gives_what_was_seen(before, after):
-    """Without a concurrent change, an edit leads where it led."""
+def test_an_edit_replayed_on_its_own_start_gives_its_own_result(before, after):
+    """No other request has changed the value."""
     assert unordered(merged(before, after, before)) == unordered(after)
 
 
@@ -194,8 +198,8 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS, st.just(ABSENT) | VALUES)
-def test_folding_a_log_changes_no_result(operations, start):
-    """`record` says the same in fewer words."""
+def test_folding_a_log_does_not_change_its_result(operations, start):
+    """`record` merges operations into fewer ones."""
     current, plain, folded = pack(start), [], []
     for drawn in operations:
         match drawn:
@@ -216,31 +220,31 @@ def test_folding_a_log_changes_no_result(operations, start):
 
 
 class TestRecord:
-    def test_an_assignment_and_a_deletion_replace_what_was_before(self):
+    def test_an_assignment_or_a_deletion_replaces_earlier_operations(self):
         for last in (Delete(), Change(None, pack(1), Merge.LAST)):
             log = [Increment(1)]
             record(log, last)
             assert log == [last]
 
-    def test_what_says_one_thing_is_one_operation(self):
+    def test_increments_are_recorded_as_one_operation(self):
         log: list = []
         for _ in range(3):
             record(log, Increment(2))
         assert log == [Increment(6)]
 
-    def test_a_change_in_place_after_an_assignment_is_part_of_it(self):
+    def test_a_change_in_place_is_recorded_in_the_preceding_assignment(self):
         log = [Change(pack(0), pack([1]), Merge.LAST)]
         record(log, Change(pack([1]), pack([1, 2]), Merge.EDIT))
         assert log == [Change(pack(0), pack([1, 2]), Merge.LAST)]
 
-    def test_changes_of_different_rules_stay_apart(self):
+    def test_changes_with_different_merges_are_recorded_separately(self):
         log = [Change(pack(0), pack(1), Merge.SUM)]
         record(log, Change(pack(1), pack(2), Merge.EDIT))
         assert len(log) == 2
 
 
 class TestLog:
-    def test_others_keys_stay_and_absent_keys_go(self):
+    def test_a_replay_keeps_other_keys_and_removes_deleted_ones(self):
         log = OperationLog(keys={"a": [Delete()], "b": [Increment(1)]})
         assert log.replay({"a": pack(1), "b": pack(1), "c": pack(1)}) == {
             "b": pack(2),
@@ -248,13 +252,13 @@ class TestLog:
         }
         assert log.replay({}) == {"b": pack(1)}
 
-    def test_emptying_takes_others_keys_along_but_not_the_lease(self):
-        """A6: a clear inside or beside `exclusive` must not let a second one in."""
+    def test_a_clear_removes_keys_of_other_requests_but_not_the_lease(self):
+        """A6: a clear must not let a second request into ``exclusive``."""
         log = OperationLog(cleared=True, keys={"a": [Increment(1)]})
         assert log.replay({"a": pack(5), "x": pack(1), LEASE: b"l"}) == {LEASE: b"l", "a": pack(1)}
         assert cleared_data({"x": b"x"}) == {}
 
-    def test_replay_leaves_its_argument_alone(self):
+    def test_a_replay_does_not_change_its_argument(self):
         data = {"a": pack(1)}
         OperationLog(keys={"a": [Delete()]}).replay(data)
         assert data == {"a": pack(1)}
@@ -282,7 +286,7 @@ class FrozenPlain:
     inner: list[int] = field(default_factory=list)
 
 
-class TestReconcile:
+class TestUpdateInPlace:
     def test_containers_keep_their_identity_at_every_depth(self):
         live = {"a": [1, {"b": {1}}], "gone": 1}
         outer, middle, inner = live, live["a"], live["a"][1]
@@ -294,18 +298,18 @@ class TestReconcile:
         assert back["a"][1] is inner
         assert back["a"][1]["b"] is members
 
-    def test_a_list_may_become_shorter(self):
+    def test_a_list_can_become_shorter(self):
         live = [1, 2, 3]
         assert update_in_place(live, [1]) == [1]
         assert live == [1]
 
-    def test_another_type_replaces(self):
+    def test_a_value_of_another_type_replaces_the_old_one(self):
         assert update_in_place([1], {"a": 1}) == {"a": 1}
         assert update_in_place(1, 2) == 2
         assert update_in_place(True, 1) is not True
 
     @pytest.mark.parametrize("kind", [Point, Plain])
-    def test_objects_with_fields_are_changed_in_place(self, kind):
+    def test_fields_of_a_mutable_object_are_changed_in_place(self, kind):
         live = kind(1, [1])
         inner = live.inner
         assert update_in_place(live, kind(2, [1, 2])) is live
@@ -313,7 +317,7 @@ class TestReconcile:
         assert live.inner is inner
 
     @pytest.mark.parametrize("kind", [Frozen, FrozenPlain])
-    def test_a_frozen_object_is_replaced_only_where_its_own_fields_differ(self, kind):
+    def test_a_frozen_object_is_replaced_only_if_its_own_fields_differ(self, kind):
         live = kind(1, [1])
         inner = live.inner
         assert update_in_place(live, kind(1, [1, 2])) is live
@@ -322,23 +326,23 @@ class TestReconcile:
         assert update_in_place(live, fresh) is fresh
 
 
-def test_same_means_stored_alike():
+def test_same_compares_the_stored_bytes():
     assert same(NAN, float("nan"))
     assert not same(1, 1.0)
     assert not same(1, True)
     assert not same([1], [True])
 
 
-def test_numbers():
+def test_is_number_excludes_booleans():
     assert [is_number(x) for x in (1, 1.5, True, "1", None)] == [True, True, False, False, False]
 
 
-def test_absent_is_shown_as_such():
+def test_absent_has_a_readable_repr():
     assert repr(ABSENT) == "ABSENT"
 
 
 class TestPaths:
-    """A6: explicit operations inside nested dicts."""
+    """A6: explicit operations with a path inside nested dicts."""
 
     @pytest.mark.parametrize(
         ("operation", "newer", "result"),
@@ -359,12 +363,14 @@ class TestPaths:
             (Discard(encode("", {2}), ("a",)), {"a": 1}, {"a": 1}),
         ],
     )
-    def test_replay(self, operation, newer, result):
+    def test_an_operation_with_a_path_is_replayed_on_the_newer_value(
+        self, operation, newer, result
+    ):
         data = None if newer is ABSENT else encode("", newer)
         replayed = replay([operation], data)
         assert (ABSENT if replayed is None else decode(replayed)) == result
 
-    def test_increments_of_one_path_are_one_operation(self):
+    def test_increments_of_one_path_are_recorded_as_one_operation(self):
         log = []
         for operation in (Increment(1, ("a",)), Increment(2, ("a",)), Increment(3, ("b",))):
             record(log, operation)
@@ -388,7 +394,9 @@ class TestDictOfSum:
             ([1], {"a": 2}, {"a": 1}, {"a": 3}),
         ],
     )
-    def test_merge(self, before, after, newer, result):
+    def test_the_difference_of_each_entry_is_added_to_the_newer_value(
+        self, before, after, newer, result
+    ):
         change = Change(
             None if before is None else encode("", before),
             encode("", after),
@@ -406,11 +414,11 @@ class TestDictOfSum:
             (Merge.DICT_OF_SUM, {"a": {"b": "c"}}, r"session\['n'\]\['a'\]\['b'\].*found str"),
         ],
     )
-    def test_what_cannot_be_added_is_refused(self, merge, value, text):
+    def test_a_value_that_cannot_be_summed_is_refused(self, merge, value, text):
         with pytest.raises(TypeError, match=text):
             check_sums("n", value, merge)
 
-    def test_numbers_are_taken(self):
+    def test_numbers_are_accepted(self):
         check_sums("n", 1.5, Merge.SUM)
         check_sums("n", {"a": 1, "b": {"c": 2.5}}, Merge.DICT_OF_SUM)
         check_sums("n", "text", Merge.DICT)
@@ -428,12 +436,12 @@ class TestUnionOfLists:
             ([{1, 2}], [{2, 1}, {3}], [{1, 2}], [{1, 2}, {3}]),
         ],
     )
-    def test_merge(self, before, after, newer, result):
+    def test_items_that_were_added_or_removed_are_merged(self, before, after, newer, result):
         change = Change(encode("", before), encode("", after), Merge.UNION)
         merged = decode(replay([change], encode("", newer)))
         assert (len(merged) if result == 1 else merged) == result
 
-    def test_takes_linear_time(self):
+    def test_a_merge_of_long_lists_takes_linear_time(self):
         """A6, B-55: eight times the items take about eight times as long, not 64 times."""
         assert cpu_time_of_union(8_000) < 24 * cpu_time_of_union(1_000)
 

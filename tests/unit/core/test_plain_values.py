@@ -1,4 +1,4 @@
-"""Values of subclasses become values of their base type, as JSON encoders make them."""
+"""Values of subclasses are stored as their base type, as JSON encoders do."""
 
 from collections import OrderedDict, defaultdict
 from enum import IntEnum, StrEnum
@@ -19,7 +19,7 @@ class Point(NamedTuple):
 
 
 class Token(dict):
-    """As OAuth clients return it."""
+    """A subclass of dict, such as the token of an OAuth client."""
 
 
 class Text(str):
@@ -41,7 +41,7 @@ def tracker(**values):
     return ChangeTracker({key: encode(key, value) for key, value in values.items()}, {}, encode)
 
 
-def test_scalars_become_their_base_type_and_others_stay():
+def test_scalars_become_their_base_type_and_others_are_returned_unchanged():
     for value, plain in ((Text("a"), "a"), (Color.RED, "red"), (Level.HIGH, 3)):
         assert (type(to_plain(value)), to_plain(value)) == (type(plain), plain)
     for value in (True, None, 1.5, b"x"):
@@ -57,8 +57,8 @@ def test_containers_become_plain_at_any_depth():
     assert type(plain["a"][0]["b"][1]) is str
 
 
-def test_later_changes_of_the_own_object_are_stored():
-    """A2: the object that the handler assigned is compared again at the commit."""
+def test_later_changes_of_an_assigned_object_are_stored():
+    """A2: the assigned object is compared again at the commit."""
     changes, token = tracker(), Token(access="a")
     changes.set("token", token, PLAIN_CONTAINERS)
     token["refresh"] = "b"
@@ -77,7 +77,7 @@ def test_later_changes_of_a_default_are_stored():
     assert changes.set_default("token", Token(other=1), PLAIN_CONTAINERS) == {"access": "a"}
 
 
-def test_a_read_returns_a_plain_value_whose_changes_are_stored_too():
+def test_a_read_returns_a_plain_value_whose_changes_are_stored():
     changes, token = tracker(), Token(access="a")
     changes.set("token", token, PLAIN_CONTAINERS)
     found = changes.get("token")
@@ -89,7 +89,7 @@ def test_a_read_returns_a_plain_value_whose_changes_are_stored_too():
     assert changes.get("absent") is ABSENT
 
 
-def test_a_newer_value_of_another_request_reaches_the_object():
+def test_a_rebase_replaces_the_value_of_an_assigned_object():
     changes, token = tracker(), Token(access="a")
     changes.set("token", token, PLAIN_CONTAINERS)
     changes.take_operations()
@@ -111,7 +111,7 @@ def nested_in_itself(container, add):
     ids=["list", "subclass of dict"],
 )
 def test_a_value_that_contains_itself_is_refused(value):
-    """B-55: with the error that names the key, as without the conversion."""
+    """B-55: with the error of the codec, which names the key."""
     changes = tracker()
     with pytest.raises(NotSerializable, match="nested more than 64 levels"):
         changes.set("x", value, PLAIN_CONTAINERS)
@@ -119,7 +119,7 @@ def test_a_value_that_contains_itself_is_refused(value):
 
 
 @pytest.mark.parametrize("value", [{"a": object()}, [object()]])
-def test_other_types_inside_are_refused(value):
+def test_values_of_other_types_inside_are_refused(value):
     changes = tracker()
     with pytest.raises(TypeError, match="object"):
         changes.set("x", value, PLAIN_CONTAINERS)

@@ -1,4 +1,4 @@
-"""The whole table of what a commit must write."""
+"""plan: what a commit writes, as a complete table."""
 
 from itertools import product
 
@@ -28,8 +28,10 @@ FRESH, STALE = 999, 1_000
     ("keep", "destroyed", "header_dirty"), list(product([False, True], repeat=3))
 )
 @pytest.mark.parametrize("now", [FRESH, STALE])
-def test_table(record, keep, destroyed, header_dirty, now):
-    """A1 to A4, A10; every combination has one answer, written here a second time."""
+def test_every_combination_of_conditions_has_the_planned_write(
+    record, keep, destroyed, header_dirty, now
+):
+    """A1 to A4, A10; the table is a second, independent definition."""
     if destroyed:
         expected = Remove(create=keep)
     elif record is None:

@@ -1,4 +1,4 @@
-"""Durations, and when expiry, touch and rotation are due."""
+"""Policy: durations, and when expiry, touch and rotation are due."""
 
 from datetime import timedelta
 
@@ -43,7 +43,7 @@ def policy(*, idle=30 * MINUTE, absolute=12 * HOUR, touch_interval=MINUTE, **fie
         (timedelta(milliseconds=1), 1),
     ],
 )  # fmt: skip
-def test_durations_people_write(text, expected):
+def test_durations_are_parsed(text, expected):
     assert milliseconds(text, option="timeout") == expected
 
 
@@ -57,7 +57,7 @@ def test_durations_people_write(text, expected):
         [], b"5 m", timedelta(0), timedelta(seconds=-1), object,
     ],
 )  # fmt: skip
-def test_anything_else_is_refused_by_name_with_examples(wrong):
+def test_an_invalid_duration_is_refused_with_examples(wrong):
     with pytest.raises(ConfigurationError) as caught:
         milliseconds(wrong, option="store_timeout")
     for part in ("store_timeout expects a duration above zero", "'30 minutes'", repr(wrong)):
@@ -70,7 +70,7 @@ class TestPolicy:
         assert policy(idle=30, unconfirmed_timeout=10).initial_idle_timeout() == 10
         assert policy(idle=30, unconfirmed_timeout=40).initial_idle_timeout() == 30
 
-    def test_each_kind_of_session_has_its_limits(self):
+    def test_each_kind_of_session_has_its_own_limits(self):
         """ASVS 7.1.1."""
         authenticated, anonymous, remembered = Limits(1, 2), Limits(3, 4), Limits(5, None)
         found = Policy(authenticated, anonymous, remembered, 1)
@@ -79,11 +79,11 @@ class TestPolicy:
         assert found.limits("ada", persistent=False) == authenticated
         assert found.limits("ada", persistent=True) == remembered
 
-    def test_no_absolute_limit_is_forever(self):
+    def test_without_an_absolute_limit_a_session_never_expires_absolutely(self):
         assert Limits(1, 12 * HOUR).absolute_at(5) == 5 + 12 * HOUR
         assert Limits(1, None).absolute_at(5) == FOREVER
 
-    def test_rotation_is_due_at_the_age_of_the_verifier(self):
+    def test_a_rotation_is_due_at_the_age_of_the_verifier(self):
         """A9: since the creation, the login, or the first use after the last rotation."""
         rotating = policy(rotate_interval=100_000)
         assert not policy().rotation_due(make(), 10**9)
@@ -95,14 +95,14 @@ class TestPolicy:
         assert rotating.rotation_due(make(previous_valid_until=11_000), 109_000)
 
     def test_no_rotation_is_due_in_the_grace_period_of_the_last(self):
-        """A9: its end is the first instant at which one may be."""
+        """A9: at its end the next one may happen."""
         rotating = policy(rotate_interval=100)
         rotated = make(previous_valid_until=9_010)
         assert not rotating.rotation_due(rotated, 9_009)
         assert rotating.rotation_due(rotated, 9_010)
 
-    def test_no_rotation_is_due_until_the_last_was_seen(self):
-        """A9: however old it is."""
+    def test_no_rotation_is_due_until_the_new_verifier_was_used(self):
+        """A9: whatever its age."""
         assert not policy(rotate_interval=100).rotation_due(
             make(previous_valid_until=UNTIL_SEEN), 10**15
         )
@@ -127,17 +127,17 @@ class TestLimits:
         assert expired(make(seen_at=99_000), 99_999) is None
         assert expired(make(seen_at=99_000), 100_000) == "absolute"
 
-    def test_an_unconfirmed_session_expires_as_unconfirmed(self):
+    def test_an_unconfirmed_session_expires_with_the_limit_unconfirmed(self):
         assert expired(make(confirmed=False), 11_000) == "unconfirmed"
 
-    def test_touch_is_due_after_the_interval(self):
+    def test_a_touch_is_due_after_the_interval(self):
         found = policy(idle=100_000, touch_interval=10_000)
         record = make(idle_timeout=100_000)
         assert not found.touch_due(record, 10_999)
         assert found.touch_due(record, 11_000)
 
-    def test_a_record_with_a_shorter_timeout_of_its_own_is_touched_in_time(self):
-        """It may have been written under other settings, or be unconfirmed."""
+    def test_a_record_with_a_shorter_idle_timeout_is_touched_earlier(self):
+        """It may have been written with other options, or be unconfirmed."""
         found = policy()
         assert found.touch_due(make(), 6_000)
         assert not found.touch_due(make(), 5_999)

@@ -75,7 +75,7 @@ class Shop(BaseModel):
 
 
 class Derived(BaseModel):
-    """Fields whose serialization concerns more than the value."""
+    """Fields whose serialization depends on more than their value."""
 
     first: str = "a"
     last: str = "b"
@@ -98,14 +98,14 @@ class Simple(BaseModel):
     link: Path | None = None
 
 
-async def fresh(cls=Shop, **data):
+async def loaded_session(cls=Shop, **data):
     world = World(state=cls)
-    ticket = await world.begin(**data) if data else None
-    return world, ticket, await world.visit(ticket)
+    ticket = await world.create(**data) if data else None
+    return world, ticket, await world.load(ticket)
 
 
-async def test_fields_have_their_defaults():
-    world, _, session = await fresh()
+async def test_fields_have_their_defaults_and_a_read_writes_nothing():
+    world, _, session = await loaded_session()
     assert (session.state.counter, session.state.name) == (0, "none")
     assert (session.state.color, session.state.cart) == (Color.RED, {})
     with pytest.raises(AttributeError, match="no value for 'code'"):
@@ -115,9 +115,9 @@ async def test_fields_have_their_defaults():
     assert world.store.calls == []
 
 
-async def test_values_come_back_as_the_types_of_the_model():
-    """Native types are stored natively, so that sets are merged by member."""
-    world, _, session = await fresh()
+async def test_values_are_restored_as_the_types_of_the_model():
+    """Types that the codec knows are stored unchanged, so that sets are merged by member."""
+    world, _, session = await loaded_session()
     values = {
         "color": Color.BLUE,
         "home": Address(street="a", tags={"x"}),
@@ -142,13 +142,13 @@ async def test_values_come_back_as_the_types_of_the_model():
         "folder": "files/x",
         "code": "ABC",
     }
-    again = await world.visit(ticket)
+    again = await world.load(ticket)
     assert {name: getattr(again.state, name) for name in values} == {**values, "code": "ABC"}
     assert session.state.code == "ABC"
 
 
 async def test_a_type_that_the_codec_does_not_know_is_stored_as_json():
-    world, _, session = await fresh(Simple)
+    world, _, session = await loaded_session(Simple)
     session.state.link = Path("a/b")
     session.state.wait = timedelta(minutes=1)
     await end_of_request(session)
@@ -158,7 +158,7 @@ async def test_a_type_that_the_codec_does_not_know_is_stored_as_json():
 
 
 async def test_assignments_are_validated_and_converted():
-    _, _, session = await fresh()
+    _, _, session = await loaded_session()
     session.state.counter = "5"
     assert session.state.counter == 5
     for name, value, text in [
@@ -176,9 +176,9 @@ async def test_assignments_are_validated_and_converted():
         session.state.nothing = 1
 
 
-async def test_the_error_names_each_place_without_the_values():
+async def test_the_error_names_each_invalid_item_without_its_value():
     """A18."""
-    _, _, session = await fresh()
+    _, _, session = await loaded_session()
     for name, value, text in [
         ("counter", "secret", "Input should be a valid integer, unable to parse string as an"),
         (
@@ -193,9 +193,9 @@ async def test_the_error_names_each_place_without_the_values():
         assert "secret" not in str(caught.value)
 
 
-async def test_a_value_that_cannot_be_serialized_is_an_error():
-    """A value changed in place to another type."""
-    _, _, session = await fresh(code="A", home={"street": "a", "tags": set()})
+async def test_a_value_that_cannot_be_serialized_raises_at_the_commit():
+    """A value was changed in place to another type."""
+    _, _, session = await loaded_session(code="A", home={"street": "a", "tags": set()})
     session.state.home.tags = 5
     text = r"state\.home: .*tags.* \(found Address\)"
     with pytest.raises(InvalidState, match=re.compile(text, re.DOTALL)) as caught:
@@ -203,41 +203,41 @@ async def test_a_value_that_cannot_be_serialized_is_an_error():
     assert caught.value.found is Address
 
 
-async def test_a_field_is_stored_without_the_computed_fields_of_its_model():
+async def test_computed_fields_are_not_stored():
     """They may need fields that the session does not have."""
-    world, _, session = await fresh(Derived)
+    world, _, session = await loaded_session(Derived)
     session.state.first = "c"
     await end_of_request(session)
     assert await world.data(session._copy.ticket()) == {"first": "c"}
 
 
-async def test_a_field_of_json_text_is_stored_as_text():
-    world, _, session = await fresh(Derived)
+async def test_a_json_field_is_stored_as_text():
+    world, _, session = await loaded_session(Derived)
     session.state.numbers = "[1, 2]"
     await end_of_request(session)
     ticket = session._copy.ticket()
     assert await world.data(ticket) == {"numbers": "[1,2]"}
-    assert (await world.visit(ticket)).state.numbers == [1, 2]
+    assert (await world.load(ticket)).state.numbers == [1, 2]
 
 
-async def test_enumerations_in_keys_and_values_are_stored_natively():
-    world, _, session = await fresh(Derived)
+async def test_enumerations_in_keys_and_values_are_stored_as_their_values():
+    world, _, session = await loaded_session(Derived)
     session.state.sizes = {Color.RED: {Color.BLUE}}
     await end_of_request(session)
     ticket = session._copy.ticket()
     assert await world.data(ticket) == {"sizes": {"red": {"blue"}}}
-    assert (await world.visit(ticket)).state.sizes == {Color.RED: {Color.BLUE}}
+    assert (await world.load(ticket)).state.sizes == {Color.RED: {Color.BLUE}}
 
 
-async def test_a_serializer_can_read_which_fields_are_set():
-    world, _, session = await fresh(Derived)
+async def test_a_field_serializer_can_read_model_fields_set():
+    world, _, session = await loaded_session(Derived)
     session.state.set_fields = "x"
     await end_of_request(session)
     assert await world.data(session._copy.ticket()) == {"set_fields": "set_fields"}
 
 
-async def test_changes_in_place_are_found_and_validated():
-    world, ticket, session = await fresh(code="A", home={"street": "a", "tags": set()})
+async def test_changes_in_place_are_detected_and_validated():
+    world, ticket, session = await loaded_session(code="A", home={"street": "a", "tags": set()})
     session.state.home.street = "b"
     session.state.home.tags.add("t")
     session.state.cart["apple"] = 2
@@ -253,8 +253,10 @@ async def test_changes_in_place_are_found_and_validated():
 
 async def test_parallel_changes_of_one_field_are_merged():
     """A6."""
-    world, ticket, one = await fresh(code="A", counter=1, home={"street": "a", "tags": {"x"}})
-    two = await world.visit(ticket)
+    world, ticket, one = await loaded_session(
+        code="A", counter=1, home={"street": "a", "tags": {"x"}}
+    )
+    two = await world.load(ticket)
     home = two.state.home
     fixed = two.state.fixed
     for session, tag in ((one, "one"), (two, "two")):
@@ -270,18 +272,18 @@ async def test_parallel_changes_of_one_field_are_merged():
 
 
 async def test_a_frozen_value_is_replaced():
-    world, ticket, session = await fresh(code="A", fixed={"name": "a"})
+    world, ticket, session = await loaded_session(code="A", fixed={"name": "a"})
     assert session.state.fixed.name == "a"
-    await world.write(ticket, fixed={"name": "b"})
+    await world.concurrent_write(ticket, fixed={"name": "b"})
     await session.arefresh()
     assert session.state.fixed == Frozen(name="b")
 
 
-async def test_an_invalid_stored_value_is_an_error():
+async def test_an_invalid_stored_value_raises_when_it_is_read():
     world = World()
-    ticket = await world.begin(counter="many")
+    ticket = await world.create(counter="many")
     world.spec = StateSpec(Shop)
-    session = await world.visit(ticket, elsewhere=True)
+    session = await world.load(ticket, other_process=True)
     with pytest.raises(InvalidState, match=r"session\.state\.counter"):
         session.state.counter  # noqa: B018 - raises
 
@@ -324,6 +326,6 @@ class Dumped(BaseModel):
         ),
     ],
 )
-def test_what_concerns_the_whole_model_is_refused(cls, text):
+def test_a_feature_that_needs_the_whole_model_is_refused(cls, text):
     with pytest.raises(ConfigurationError, match=text):
         StateSpec(cls)

@@ -1,4 +1,4 @@
-"""Which loads the near cache serves, and which records are discarded (laws N1 and N2)."""
+"""Loads that the near cache answers, and records that it discards (laws N1 and N2)."""
 
 import msgspec
 import pytest
@@ -47,15 +47,15 @@ def cached_world(**options):
 
 async def cached(world):
     """Return the ticket of a session whose record is in memory."""
-    ticket = await world.begin(CLIENT, a=1)
-    await world.visit(ticket, CLIENT)
+    ticket = await world.create(CLIENT, a=1)
+    await world.load(ticket, CLIENT)
     assert world.cache.records == {ticket.session_id: await world.record(ticket)}
     world.store.calls.clear()
     world.events.clear()
     return ticket
 
 
-async def test_a_record_in_memory_is_served_without_the_store():
+async def test_a_cached_record_is_returned_without_a_store_call():
     """N1."""
     world = cached_world()
     ticket = await cached(world)
@@ -70,41 +70,41 @@ async def test_a_record_in_memory_is_served_without_the_store():
     assert world.store.calls == []
 
 
-async def test_a_load_calls_the_store_and_renews_the_cached_record():
+async def test_a_load_calls_the_store_and_updates_the_cached_record():
     """N1."""
     world = cached_world()
     ticket = await cached(world)
-    await world.write(ticket, a=2)
-    assert (await world.visit(ticket, CLIENT))["a"] == 2
+    await world.concurrent_write(ticket, a=2)
+    assert (await world.load(ticket, CLIENT))["a"] == 2
     assert world.cache.records[ticket.session_id] == await world.record(ticket)
 
 
-async def test_without_a_cache_nothing_is_in_memory():
+async def test_without_a_cache_a_load_from_memory_returns_none():
     world = World()
-    ticket = await world.begin(CLIENT, a=1)
-    await world.visit(ticket, CLIENT)
+    ticket = await world.create(CLIENT, a=1)
+    await world.load(ticket, CLIENT)
     assert world.engine.load_from_memory(ticket, CLIENT) is None
 
 
-async def test_a_session_that_is_not_in_memory_is_left_to_the_store():
+async def test_a_session_that_is_not_cached_is_not_loaded_from_memory():
     world = cached_world()
-    ticket = await world.begin(CLIENT, a=1)
+    ticket = await world.create(CLIENT, a=1)
     world.cache.records.clear()
-    await world.visit(None)
+    await world.load(None)
     assert world.engine.load_from_memory(ticket, CLIENT) is None
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_reservation_ends_also_without_a_record(fails):
+async def test_a_reservation_ends_even_without_a_record(fails):
     world = cached_world()
     ticket = await cached(world)
     if fails:
         world.store.fail("load", times=1)
         with pytest.raises(StoreUnavailable):
-            await world.visit(ticket, CLIENT)
+            await world.load(ticket, CLIENT)
     else:
         await world.memory.delete(ticket.session_id)
-        assert len(await world.visit(ticket, CLIENT)) == 0
+        assert len(await world.load(ticket, CLIENT)) == 0
     assert world.cache.records == {ticket.session_id: None}
     assert world.engine.load_from_memory(ticket, CLIENT) is None
 
@@ -122,8 +122,8 @@ async def test_a_reservation_ends_also_without_a_record(fails):
     ],
     ids=str,
 )
-async def test_only_the_ordinary_session_is_served(changes, served):
-    """N1: whatever is unusual is decided on the store's record."""
+async def test_only_records_in_the_ordinary_state_are_loaded_from_memory(changes, served):
+    """N1: for any other state the record of the store decides."""
     world = cached_world()
     ticket = await cached(world)
     record = msgspec.structs.replace(world.cache.records[ticket.session_id], **changes)
@@ -132,7 +132,7 @@ async def test_only_the_ordinary_session_is_served(changes, served):
     assert len(world.emitted(Read)) == served
 
 
-async def test_a_rotation_that_is_due_is_left_to_the_store():
+async def test_a_session_whose_rotation_is_due_is_not_loaded_from_memory():
     """N1, A9."""
     world = cached_world(rotate_interval="5 minutes")
     ticket = await cached(world)
@@ -153,13 +153,13 @@ async def test_the_labels_of_the_client_are_checked(client, served):
 
 
 @pytest.mark.parametrize("change", ["data", "activity"])
-async def test_a_session_that_was_written_is_removed_from_memory(change):
+async def test_a_written_session_is_discarded_from_the_cache(change):
     """N3."""
     world = cached_world()
     ticket = await cached(world)
     if change == "activity":
         world.clock.advance("10 minutes")
-    session = await world.visit(ticket, CLIENT)
+    session = await world.load(ticket, CLIENT)
     world.cache.discarded.clear()
     if change == "data":
         session["a"] = 2
@@ -169,11 +169,11 @@ async def test_a_session_that_was_written_is_removed_from_memory(change):
     assert world.cache.discarded == [ticket.session_id]
 
 
-async def test_what_changed_a_session_in_memory_is_committed_on_the_newest_record():
+async def test_a_change_of_a_cached_session_is_replayed_on_the_newest_record():
     """N4."""
     world = cached_world()
     ticket = await cached(world)
-    await world.write(ticket, b=2)
+    await world.concurrent_write(ticket, b=2)
     session = create_session(world.engine.load_from_memory(ticket, CLIENT), world.engine.engine)
     assert session == {"a": 1}
     session["a"] = 3

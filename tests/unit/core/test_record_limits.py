@@ -1,4 +1,4 @@
-"""Limits that a session's own data sets, as Django's ``set_expiry``; touch and remove."""
+"""Limits that a session's data sets, such as Django's ``set_expiry``; touch and remove."""
 
 import msgspec
 import pytest
@@ -9,26 +9,26 @@ from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 pytestmark = pytest.mark.anyio
 
 
-async def started():
+async def stored_session():
     """Return a world with a session, and its ticket."""
     world = World()
-    return world, await world.begin(None, a=1)
+    return world, await world.create(None, a=1)
 
 
 def one_minute(record, contents):
-    """Return a record with an idle timeout of a minute if its data says so."""
+    """Return a record with an idle timeout of one minute if its data says so."""
     return msgspec.structs.replace(record, idle_timeout=60_000) if "a" in contents.data else record
 
 
 async def test_limits_apply_to_each_kind_of_write():
-    """A17: an insert, a change that is written without a coroutine, a login."""
+    """A17: an insert, an immediate commit, a login."""
     world = World()
     world.engine.writer.limit_record = one_minute
-    session = await world.visit(None)
+    session = await world.load(None)
     session["a"] = 1
     await end_of_request(session)
     assert session._copy.record.idle_timeout == 60_000
-    session = await world.visit(ticket_of(session))
+    session = await world.load(ticket_of(session))
     session["b"] = 2
     assert world.engine.commit_immediately(session._copy)
     assert session._copy.record.idle_timeout == 60_000
@@ -36,13 +36,13 @@ async def test_limits_apply_to_each_kind_of_write():
     await end_of_request(session)
     assert session._copy.record.idle_timeout == 60_000
     world.clock.advance("61 seconds")
-    assert (await world.visit(ticket_of(session))).new
+    assert (await world.load(ticket_of(session))).new
 
 
-async def test_touch_records_activity_that_is_not_due():
-    """S6: and reports that the session has ended."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_touch_extends_the_session_before_a_touch_is_due():
+    """S6: and returns False if the session has ended."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     before = session.seen_at
     world.clock.advance("1 second")
     await world.engine.touch(session._copy)
@@ -52,12 +52,12 @@ async def test_touch_records_activity_that_is_not_due():
         await world.engine.touch(session._copy)
 
 
-async def test_remove_deletes_only_what_was_destroyed():
-    """A7: nothing new is created."""
-    world, ticket = await started()
-    session = await world.visit(ticket)
+async def test_remove_deletes_a_destroyed_session():
+    """A7: data written afterwards creates no session."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
     session.destroy()
     session["b"] = 1
     await world.engine.remove(session._copy)
-    assert (await world.visit(ticket)).new
+    assert (await world.load(ticket)).new
     assert session.new

@@ -1,4 +1,4 @@
-"""Revocation: reports, tombstones, connections and failures."""
+"""Revocation: events, tombstones, closed connections and failures."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ DAY = 86_400_000
 
 
 class Connections:
-    """Records which connections were to be closed."""
+    """Records the connections that were to be closed."""
 
     def __init__(self):
         self.closed = []
@@ -34,7 +34,7 @@ class Connections:
 
 
 class SingleCallStore(CapableStore):
-    """A store with an index of users and without bulk calls."""
+    """A store with a user index and without bulk calls."""
 
     delete_many = create_many = None
 
@@ -50,7 +50,7 @@ def make_world(store=None):
 
 
 async def log_in(world, user="ada"):
-    session = await world.visit(None)
+    session = await world.load(None)
     session["a"] = 1
     session.login(user)
     await end_of_request(session)
@@ -64,7 +64,7 @@ def revoke_user(world, user="ada", *, keep=None, reason="stolen", actor="admin")
 async def test_a_revoked_session_is_reported_and_its_connections_are_closed():
     """W4, B-41."""
     world = make_world()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     assert await world.engine.revoker.revoke(ticket.session_id, "stolen", actor="admin")
     assert await world.record(ticket) is None
     assert world.closed == [([ticket.session_id], "stolen")]
@@ -76,9 +76,9 @@ async def test_a_revoked_session_is_reported_and_its_connections_are_closed():
 
 
 async def test_a_tombstone_explains_the_end_for_a_day():
-    """B-41: it opens nothing, and it is a record as the stored format describes it."""
+    """B-41: its verifier matches no ticket; it is a record of the documented format."""
     world = make_world()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     await world.engine.revoker.revoke(ticket.session_id, "stolen")
     name = hashlib.sha256(b"sojourn mark" + ticket.session_id).digest()[:16]
     tombstone = await world.memory.load(name)
@@ -87,25 +87,25 @@ async def test_a_tombstone_explains_the_end_for_a_day():
     assert (tombstone.created_at, tombstone.seen_at) == (now, now)
     assert (tombstone.idle_timeout, tombstone.absolute_at) == (DAY, now + DAY)
     assert tombstone.expires_at == now + DAY
-    assert (await world.visit(ticket)).ended_reason == "stolen"
+    assert (await world.load(ticket)).ended_reason == "stolen"
     assert world.emitted(Rejected)[-1] == Rejected(ticket.session_id.hex(), "revoked")
     await world.memory.delete(name)
-    assert (await world.visit(ticket)).ended_reason is None
+    assert (await world.load(ticket)).ended_reason is None
     assert world.emitted(Rejected)[-1] == Rejected(ticket.session_id.hex(), "unknown")
 
 
 @pytest.mark.parametrize("reason", ["destroyed", "logout"])
-async def test_what_the_visitor_ended_leaves_no_tombstone(reason):
+async def test_a_session_destroyed_by_its_visitor_has_no_tombstone(reason):
     """B-53."""
     world = make_world()
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     await world.engine.revoker.revoke(ticket.session_id, reason)
     assert world.memory.records() == []
 
 
 @pytest.mark.parametrize("store", [None, SingleCallStore], ids=["bulk", "single calls"])
 @pytest.mark.parametrize("count", [1, 2, 3])
-async def test_every_session_of_a_user_is_revoked_but_the_kept_one(store, count):
+async def test_every_session_of_a_user_except_the_kept_one_is_revoked(store, count):
     """S16, W4: with bulk calls and with single ones."""
     world = make_world(store and store())
     ended = [await log_in(world) for _ in range(count)]
@@ -118,9 +118,9 @@ async def test_every_session_of_a_user_is_revoked_but_the_kept_one(store, count)
         (session_id.hex(), "stolen", "admin") for session_id in session_ids
     }
     for ticket in ended:
-        assert (await world.visit(ticket)).ended_reason == "stolen"
+        assert (await world.load(ticket)).ended_reason == "stolen"
     for ticket in (kept, other):
-        assert dict(await world.visit(ticket)) == {"a": 1}
+        assert dict(await world.load(ticket)) == {"a": 1}
 
 
 @pytest.mark.parametrize("store", [None, SingleCallStore], ids=["bulk", "single calls"])
@@ -140,29 +140,29 @@ async def test_a_session_that_ended_meanwhile_is_not_counted(store):
     assert world.closed == [([second.session_id], "stolen")]
 
 
-async def test_without_sessions_nothing_is_reported():
+async def test_a_user_without_sessions_is_not_reported():
     world = make_world()
     assert await revoke_user(world) == 0
     assert (world.closed, world.events, world.memory.records()) == ([], [], [])
 
 
-async def test_logins_in_progress_are_revoked_and_later_ones_are_not():
+async def test_logins_in_progress_are_refused_and_later_ones_accepted():
     """S16: a login in the same millisecond is later than the cutoff."""
     world = make_world()
-    slow = await world.visit(None)
+    slow = await world.load(None)
     slow.login("ada")
     await revoke_user(world)
     await end_of_request(slow)
     assert world.memory.records() == []
     ticket = await log_in(world)
     assert (await world.record(ticket)).authenticated_at == world.clock.now + 1
-    assert (await world.visit(ticket)).user == "ada"
+    assert (await world.load(ticket)).user == "ada"
 
 
-async def test_all_sessions_are_revoked_with_one_write():
+async def test_revoke_all_writes_one_cutoff():
     """S15, W4: a session that starts in the same millisecond is later than the cutoff."""
     world = make_world()
-    tickets = [await world.begin(a=1), await log_in(world)]
+    tickets = [await world.create(a=1), await log_in(world)]
     world.store.calls.clear()
     await world.engine.revoker.revoke_all("incident", actor="admin")
     assert world.store.calls == ["invalidate_all"]
@@ -170,8 +170,8 @@ async def test_all_sessions_are_revoked_with_one_write():
     assert world.closed == [(before, "incident")]
     assert world.emitted(Revoked) == [Revoked("", "incident", "admin", before)]
     for ticket in tickets:
-        assert dict(await world.visit(ticket)) == {}
-    ticket = await world.begin(a=1)
+        assert dict(await world.load(ticket)) == {}
+    ticket = await world.create(a=1)
     assert (await world.record(ticket)).created_at == before
 
 
@@ -184,7 +184,7 @@ async def test_all_sessions_are_revoked_with_one_write():
         ("invalidate_all", "revoke", False),
     ],
 )
-async def test_a_failing_store_is_reported_and_raised(verb, operation, named):
+async def test_a_failing_delete_is_reported_and_raised(verb, operation, named):
     """A15: whether the session was deleted is unknown."""
     world = make_world()
     ticket = await log_in(world)
@@ -206,7 +206,7 @@ async def test_a_failing_store_is_reported_and_raised(verb, operation, named):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_sessions_end_although_their_tombstones_cannot_be_written(count):
+async def test_sessions_are_revoked_although_their_tombstones_cannot_be_written(count):
     """A7."""
     world = make_world()
     tickets = [await log_in(world) for _ in range(count)]
@@ -219,7 +219,7 @@ async def test_sessions_end_although_their_tombstones_cannot_be_written(count):
     assert "None" not in failed.error
 
 
-def test_a_store_without_an_index_cannot_list_the_sessions_of_a_user():
+def test_a_store_without_a_user_index_refuses_to_revoke_a_user():
     world = make_world(PlainStore())
     with pytest.raises(ConfigurationError, match="has no index of users; use a store with one"):
         asyncio.run(revoke_user(world))

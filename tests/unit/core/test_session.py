@@ -1,4 +1,4 @@
-"""The mapping that a handler holds: it records accesses and changes, and shows no secret."""
+"""Session: the mapping that a handler uses records accesses and changes, and shows no secret."""
 
 import copy
 import json
@@ -19,10 +19,10 @@ from tests.unit.core.engine_harness import Browser, World, end_of_request
 pytestmark = pytest.mark.anyio
 
 
-async def fresh(**data):
+async def loaded_session(**data):
     world = World()
-    ticket = await world.begin(**(data or {"seed": "seed"}))
-    return world, ticket, await world.visit(ticket)
+    ticket = await world.create(**(data or {"seed": "seed"}))
+    return world, ticket, await world.load(ticket)
 
 
 ACCESSES = {
@@ -68,7 +68,7 @@ class TestAccess:
     @pytest.mark.parametrize("name", ACCESSES)
     async def test_every_access_is_recorded(self, name):
         """A13, B-2."""
-        _, _, session = await fresh(a=1)
+        _, _, session = await loaded_session(a=1)
         assert not session._copy.accessed
         ACCESSES[name](session)
         assert session._copy.accessed
@@ -76,25 +76,25 @@ class TestAccess:
     @pytest.mark.parametrize(
         "name", ["getitem", "get", "in", "len", "iter", "state", "set", "repr"]
     )
-    async def test_an_access_is_refused_where_the_transport_is_not_safe(self, name):
-        """NIST SESS-13: and it is recorded nevertheless."""
+    async def test_an_access_over_an_insecure_transport_is_refused(self, name):
+        """NIST SESS-13: and it is recorded as an access."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         session._copy.transport_error = InsecureTransport("http")
         with pytest.raises(InsecureTransport):
             ACCESSES[name](session)
         assert session._copy.accessed
 
-    async def test_loading_and_committing_is_no_access(self):
-        """A1: Vary only if the session was accessed."""
-        _, _, session = await fresh(a=1)
+    async def test_load_and_commit_are_not_accesses(self):
+        """A1: Vary is sent only if the handler accessed the session."""
+        _, _, session = await loaded_session(a=1)
         await end_of_request(session)
         assert not session._copy.accessed
 
 
 class TestMapping:
-    async def test_is_one(self):
-        _, _, session = await fresh(a=1)
+    async def test_a_session_is_a_mutable_mapping(self):
+        _, _, session = await loaded_session(a=1)
         session["b"] = [2]
         assert dict(session) == {"a": 1, "b": [2]}
         assert session.pop("a") == 1
@@ -111,23 +111,23 @@ class TestMapping:
         assert "a" in session
         assert 5 not in session
 
-    async def test_a_mutable_default_of_get_is_not_part_of_it(self):
-        world, ticket, session = await fresh(a=1)
+    async def test_a_mutable_default_of_get_is_not_stored(self):
+        world, ticket, session = await loaded_session(a=1)
         session.get("list", []).append(1)
         await end_of_request(session)
         assert await world.data(ticket) == {"a": 1}
 
-    async def test_equals_only_itself(self):
-        _, _, session = await fresh()
-        other = await World().visit(None)
+    async def test_a_session_equals_itself_and_not_another_session(self):
+        _, _, session = await loaded_session()
+        other = await World().load(None)
         assert session == session  # noqa: PLR0124 - that is the point
         assert session != other
         assert session != {}
         assert len({session, other}) == 2
 
     @pytest.mark.parametrize("key", [1, None, b"a", ("a",), True])
-    async def test_keys_are_strings(self, key):
-        _, _, session = await fresh()
+    async def test_a_key_that_is_not_a_string_is_refused(self, key):
+        _, _, session = await loaded_session()
         for act in (
             lambda: session.__setitem__(key, 1),
             lambda: session.setdefault(key, 1),
@@ -137,8 +137,8 @@ class TestMapping:
                 act()
 
     @pytest.mark.parametrize("key", ["\0", "\0lease", "\0flash"])
-    async def test_our_keys_are_reserved_and_not_shown(self, key):
-        _, _, session = await fresh(a=1)
+    async def test_reserved_keys_are_refused_and_hidden(self, key):
+        _, _, session = await loaded_session(a=1)
         session.flash("hello")
         assert list(session) == ["a"]
         assert len(session) == 1
@@ -148,20 +148,20 @@ class TestMapping:
             await session.aclaim(key)
 
     @pytest.mark.parametrize("key", ["\ud800", "a\udfff", "é\udc80"])
-    async def test_a_key_that_cannot_be_stored_is_refused_at_the_assignment(self, key):
-        _, _, session = await fresh()
+    async def test_a_key_with_a_lone_surrogate_is_refused_at_the_assignment(self, key):
+        _, _, session = await loaded_session()
         with pytest.raises(ValueError, match="lone surrogate"):
             session[key] = 1
 
-    async def test_any_other_text_is_a_key(self):
-        world, ticket, session = await fresh()
+    async def test_any_other_string_is_a_valid_key(self):
+        world, ticket, session = await loaded_session()
         for key in ("", " ", "é", "\U0001f600", "a\0b", "k" * 1_000):
             session[key] = key
         await end_of_request(session)
         assert all(key == value for key, value in (await world.data(ticket)).items())
 
-    async def test_a_refused_value_changes_nothing(self):
-        world, ticket, session = await fresh(a=1)
+    async def test_a_value_that_cannot_be_serialized_changes_nothing(self):
+        world, ticket, session = await loaded_session(a=1)
         with pytest.raises(NotSerializable):
             session["a"] = object()
         with pytest.raises(NotSerializable):
@@ -170,9 +170,9 @@ class TestMapping:
         await end_of_request(session)
         assert await world.data(ticket) == {"a": 2}
 
-    async def test_subclasses_of_containers_are_stored_as_their_base_type(self):
-        """A2: such as OAuth tokens; later changes of the assigned object are stored, too."""
-        world, ticket, session = await fresh(a=1)
+    async def test_subclasses_of_dict_are_stored_as_dicts(self):
+        """A2: such as OAuth tokens; later changes of the assigned object are stored too."""
+        world, ticket, session = await loaded_session(a=1)
         token, scopes = OrderedDict(access="a"), UserList()
         session["token"] = token
         assert session.setdefault("old", OrderedDict(access="b")) == {"access": "b"}
@@ -189,8 +189,8 @@ class TestMapping:
         assert type(stored["token"]) is dict
 
     async def test_copies_are_plain_dicts(self):
-        """Plain data: a copy can be dumped and changed, and is not the session."""
-        world, ticket, session = await fresh(a=1, cart={"apple": [1]}, tags={1})
+        """A copy can be dumped as JSON; changes of it do not affect the session."""
+        world, ticket, session = await loaded_session(a=1, cart={"apple": [1]}, tags={1})
         session["cart"]["apple"].append(2)
         session.flash("hidden")
         expected = {"a": 1, "cart": {"apple": [1, 2]}, "tags": {1}}
@@ -207,22 +207,22 @@ class TestMapping:
         await end_of_request(session)
         assert (await world.data(ticket))["cart"] == {"apple": [1, 2]}
 
-    async def test_a_copy_of_what_cannot_be_stored_is_refused(self):
-        _, _, session = await fresh(cart={})
+    async def test_a_copy_of_a_value_that_cannot_be_serialized_raises(self):
+        _, _, session = await loaded_session(cart={})
         session["cart"]["photo"] = object()
         with pytest.raises(NotSerializable, match="photo"):
             session.copy()
 
-    async def test_equals_a_mapping_with_its_content(self):
-        _, _, session = await fresh(a=1)
+    async def test_a_session_equals_a_mapping_with_the_same_content(self):
+        _, _, session = await loaded_session(a=1)
         assert session == {"a": 1}
         assert session == MappingProxyType({"a": 1})
         assert session != {"a": 2}
         assert session != [("a", 1)]
         assert session == {"a": 1}
 
-    async def test_merges_as_a_dict_does(self):
-        _, _, session = await fresh(a=1)
+    async def test_the_or_operator_merges_as_that_of_a_dict(self):
+        _, _, session = await loaded_session(a=1)
         assert session | {"a": 2, "b": 3} == {"a": 2, "b": 3}
         assert {"a": 2, "b": 3} | session == {"a": 1, "b": 3}
         assert type(session | {}) is dict
@@ -235,8 +235,8 @@ class TestMapping:
         assert session is same
         assert session == {"a": 1, "b": 2, "c": 3}
 
-    async def test_the_newest_key_is_popped_first(self):
-        _, _, session = await fresh(a=1, b=2)
+    async def test_popitem_removes_the_newest_key_first(self):
+        _, _, session = await loaded_session(a=1, b=2)
         session["c"] = 3
         session.flash("kept")
         assert list(reversed(session)) == ["c", "b", "a"]
@@ -245,8 +245,8 @@ class TestMapping:
             session.popitem()
         assert session.flashes() == [("kept", "message")]
 
-    async def test_is_updated_and_made_as_a_dict(self):
-        _, _, session = await fresh(a=1)
+    async def test_update_setdefault_and_fromkeys_act_as_those_of_a_dict(self):
+        _, _, session = await loaded_session(a=1)
         session.update({"b": 2}, c=3)
         session.update([("d", 4)])
         assert session == {"a": 1, "b": 2, "c": 3, "d": 4}
@@ -255,9 +255,9 @@ class TestMapping:
         assert session.fromkeys(["a", "b"], 0) == {"a": 0, "b": 0}
         assert type(session.fromkeys([])) is dict
 
-    async def test_the_user_is_set_by_login(self):
-        """A24: the text says what to call."""
-        _, _, session = await fresh(a=1)
+    async def test_assigning_the_user_raises_and_names_login(self):
+        """A24."""
+        _, _, session = await loaded_session(a=1)
         with pytest.raises(AttributeError, match=r"call session\.login\(user\)"):
             session.user = "ada"
         session.login(17)
@@ -265,8 +265,8 @@ class TestMapping:
 
 
 class TestOperations:
-    async def test_arrive(self):
-        world, ticket, session = await fresh(n=1, log=[1], tags={1})
+    async def test_operations_are_committed(self):
+        world, ticket, session = await loaded_session(n=1, log=[1], tags={1})
         assert session.increment("n") == 2
         assert session.increment("n", 2.5) == 4.5
         session.append("log", 2, 3)
@@ -276,44 +276,44 @@ class TestOperations:
         assert await world.data(ticket) == {"n": 4.5, "log": [1, 2, 3], "tags": {2, 3}}
 
     async def test_flashed_messages_are_shown_once_in_order(self):
-        world, ticket, session = await fresh()
+        world, ticket, session = await loaded_session()
         assert session.flashes() == []
         session.flash("one")
         session.flash("two", "success")
         await end_of_request(session)
-        session = await world.visit(ticket)
+        session = await world.load(ticket)
         assert session.flashes() == [("one", "message"), ("two", "success")]
         assert session.flashes() == []
         await end_of_request(session)
-        assert (await world.visit(ticket)).flashes() == []
+        assert (await world.load(ticket)).flashes() == []
 
-    async def test_a_message_left_meanwhile_is_kept(self):
-        world, ticket, session = await fresh()
+    async def test_a_message_flashed_by_a_parallel_request_is_kept(self):
+        world, ticket, session = await loaded_session()
         session.flash("one")
         await end_of_request(session)
-        reader, writer = await world.visit(ticket), await world.visit(ticket)
+        reader, writer = await world.load(ticket), await world.load(ticket)
         writer.flash("two")
         assert reader.flashes() == [("one", "message")]
         await end_of_request(writer)
         await end_of_request(reader)
-        assert (await world.visit(ticket)).flashes() == [("two", "message")]
+        assert (await world.load(ticket)).flashes() == [("two", "message")]
 
 
-class TestWhatItIs:
-    async def test_times_are_utc(self):
-        world, _, session = await fresh(a=1)
+class TestAttributes:
+    async def test_times_are_datetimes_in_utc(self):
+        world, _, session = await loaded_session(a=1)
         start = datetime.fromtimestamp(START / 1000, UTC)
         assert session.created_at == session.seen_at == start
         assert session.expires_at == start + timedelta(minutes=30)
         assert not session.new
-        new = await world.visit(None)
+        new = await world.load(None)
         assert new.new
         assert (new.created_at, new.seen_at, new.expires_at) == (None, None, None)
         assert dict(new.labels) == {}
 
-    async def test_id_is_public_and_stays(self):
+    async def test_the_id_is_32_hex_digits_and_stays_the_same(self):
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         early = session.id
         assert len(early) == 32
         assert int(early, 16) >= 0
@@ -321,33 +321,33 @@ class TestWhatItIs:
         await end_of_request(session)
         assert session.id == early
 
-    async def test_labels_are_recorded_at_creation_and_cannot_be_changed(self):
+    async def test_labels_are_recorded_at_creation_and_read_only(self):
         world = World()
-        ticket = await world.begin(Browser(browser="Firefox", address="10.0.0.1"), a=1)
-        session = await world.visit(ticket, Browser(browser="Other"))
+        ticket = await world.create(Browser(browser="Firefox", address="10.0.0.1"), a=1)
+        session = await world.load(ticket, Browser(browser="Other"))
         assert dict(session.labels) == {"browser": "Firefox", "address": "10.0.0.1"}
         with pytest.raises(TypeError):
             session.labels["browser"] = "x"
 
-    async def test_repr_shows_the_id_and_no_value(self):
+    async def test_repr_contains_the_id_and_no_value(self):
         """A18."""
-        _, ticket, session = await fresh(name="Ada Lovelace")
+        _, ticket, session = await loaded_session(name="Ada Lovelace")
         assert repr(session) == f"<Session {ticket.session_id.hex()} with 1 keys>"
         assert str(session) == repr(session)
-        assert f"{await World().visit(None)!r}".endswith("with 0 keys, new>")
+        assert f"{await World().load(None)!r}".endswith("with 0 keys, new>")
         assert ticket.verifier.hex() not in repr(session)
 
-    async def test_a_session_that_never_ends_has_no_end(self):
+    async def test_a_session_without_limits_has_no_expires_at(self):
         world = World(absolute_timeout=None, timeout="7000000 weeks")
-        session = await world.visit(await world.begin(a=1))
+        session = await world.load(await world.create(a=1))
         assert session.expires_at is None
 
 
-class TestStarted:
-    async def test_a_new_session_cannot_begin_after_the_first_byte(self):
+class TestResponseStarted:
+    async def test_a_new_session_refuses_changes_after_the_response_started(self):
         """A11, W8."""
         world = World()
-        session = await world.visit(None)
+        session = await world.load(None)
         await end_of_request(session)
         for act in (
             lambda: session.__setitem__("a", 1),
@@ -363,9 +363,9 @@ class TestStarted:
         assert session.get("a") is None
         assert world.store.calls == []
 
-    async def test_a_stored_one_may_be_changed(self):
+    async def test_a_stored_session_can_be_changed_after_the_response_started(self):
         """A11."""
-        world, ticket, session = await fresh(a=1)
+        world, ticket, session = await loaded_session(a=1)
         await end_of_request(session)
         session["a"] = 2
         await end_of_request(session)
@@ -381,9 +381,9 @@ def session_of(world, record):
     return create_session(WorkingCopy(engine.context, record), engine)
 
 
-async def test_damaged_record_is_an_empty_session_and_an_event():
-    """S9, B-21: nothing of it is used; what is written begins another."""
-    world, ticket, session = await fresh(a=1)
+async def test_a_damaged_record_is_an_empty_session_and_reported():
+    """S9, B-21: no part of it is used; a write creates another session."""
+    world, ticket, session = await loaded_session(a=1)
     damaged = session_of(world, truncated(session._copy.record))
     assert dict(damaged) == {}
     assert damaged.new
@@ -395,9 +395,9 @@ async def test_damaged_record_is_an_empty_session_and_an_event():
     assert await world.data(ticket) == {"a": 1}
 
 
-async def test_committing_an_unread_damaged_record_writes_nothing():
+async def test_committing_a_damaged_record_that_was_not_read_writes_nothing():
     world = World(unconfirmed_timeout="1 minute")
-    ticket = await world.begin(a=1)
+    ticket = await world.create(a=1)
     record = await world.record(ticket)
     damaged = session_of(world, truncated(record))
     world.store.calls.clear()
@@ -405,11 +405,11 @@ async def test_committing_an_unread_damaged_record_writes_nothing():
     assert world.store.calls == []
 
 
-def test_sync_calls_under_a_loop_name_their_twin():
+def test_sync_methods_under_an_event_loop_raise_and_name_their_async_twin():
     import asyncio
 
     async def main():
-        _, _, session = await fresh(a=1)
+        _, _, session = await loaded_session(a=1)
         for act, twin in [
             (session.commit, "session.acommit()"),
             (session.refresh, "session.arefresh()"),
@@ -423,6 +423,6 @@ def test_sync_calls_under_a_loop_name_their_twin():
     asyncio.run(main())
 
 
-def test_only_public_names_are_reachable_without_an_underscore():
+def test_a_session_has_no_public_attribute_besides_its_api():
     """A18: the working copy, with its verifier, is private to the session."""
     assert Session.__slots__ == ("_copy", "_engine")

@@ -30,11 +30,11 @@ def app_data(stored):
     return {key: value for key, value in stored.items() if key != STATE_VERSION}
 
 
-async def old_session(version=0):
-    """Return a world whose store holds a session that an earlier version wrote."""
+async def world_with_old_session(version=0):
+    """Return a world whose store holds a session of an earlier version."""
     earlier = None if version == 0 else StateUpgrade(version, None)
     world = World(upgrade=earlier)
-    ticket = await world.begin(cart=["apple"], other=1)
+    ticket = await world.create(cart=["apple"], other=1)
     upgrade = StateUpgrade(2, to_dict)
     world.options["upgrade"] = upgrade
     world.spec = StateSpec(Shop, upgrade=upgrade)
@@ -42,10 +42,10 @@ async def old_session(version=0):
     return world, ticket
 
 
-async def test_a_reader_sees_upgraded_data_and_writes_nothing():
+async def test_a_request_that_reads_gets_upgraded_data_and_writes_nothing():
     """A3."""
-    world, ticket = await old_session()
-    session = await world.visit(ticket)
+    world, ticket = await world_with_old_session()
+    session = await world.load(ticket)
     assert session.state.cart == {"apple": 1}
     assert session == {"cart": {"apple": 1}, "other": 1}
     world.store.calls.clear()
@@ -54,9 +54,9 @@ async def test_a_reader_sees_upgraded_data_and_writes_nothing():
     assert (await world.data(ticket))["cart"] == ["apple"]
 
 
-async def test_the_session_after_a_destroyed_one_is_of_the_newest_version():
-    world, ticket = await old_session()
-    session = await world.visit(ticket)
+async def test_a_session_created_after_a_destroy_has_the_newest_version():
+    world, ticket = await world_with_old_session()
+    session = await world.load(ticket)
     session.destroy()
     session["cart"] = {"plum": 1}
     await end_of_request(session)
@@ -66,20 +66,20 @@ async def test_the_session_after_a_destroyed_one_is_of_the_newest_version():
 
 @pytest.mark.parametrize("version", [0, 1])
 async def test_the_next_change_stores_the_upgraded_data(version):
-    world, ticket = await old_session(version)
-    session = await world.visit(ticket)
+    world, ticket = await world_with_old_session(version)
+    session = await world.load(ticket)
     session["new"] = 1
     await end_of_request(session)
     expected = {"cart": {"apple": 1}, "other": 1, "new": 1, STATE_VERSION: 2}
     assert await world.data(ticket) == expected
-    again = await world.visit(ticket)
+    again = await world.load(ticket)
     assert again == {"cart": {"apple": 1}, "other": 1, "new": 1}
 
 
-async def test_parallel_requests_upgrade_once_and_lose_nothing():
-    """A6: a commit that meets upgraded data keeps what was changed in it."""
-    world, ticket = await old_session()
-    first, second = await world.visit(ticket), await world.visit(ticket)
+async def test_parallel_requests_upgrade_once_and_lose_no_change():
+    """A6: a commit that meets upgraded data keeps its changes."""
+    world, ticket = await world_with_old_session()
+    first, second = await world.load(ticket), await world.load(ticket)
     first.state.cart["pear"] = 1
     second.state.cart["plum"] = 1
     await end_of_request(first)
@@ -89,61 +89,61 @@ async def test_parallel_requests_upgrade_once_and_lose_nothing():
     assert second.state.cart == stored["cart"]
 
 
-async def test_a_commit_that_meets_older_data_upgrades_that():
-    """A6: a process of the previous version still runs."""
-    world, ticket = await old_session()
-    session = await world.visit(ticket)
+async def test_a_commit_that_meets_older_data_upgrades_it():
+    """A6: a process of the previous version is still running."""
+    world, ticket = await world_with_old_session()
+    session = await world.load(ticket)
     session.state.cart["plum"] = 1
     world.options["upgrade"] = None
-    await world.write(ticket, cart=["apple", "pear"])
+    await world.concurrent_write(ticket, cart=["apple", "pear"])
     await end_of_request(session)
     assert app_data(await world.data(ticket))["cart"] == {"apple": 1, "pear": 1, "plum": 1}
 
 
-async def test_a_refresh_upgrades_what_others_wrote():
-    world, ticket = await old_session()
-    session = await world.visit(ticket)
+async def test_a_refresh_upgrades_data_of_an_older_process():
+    world, ticket = await world_with_old_session()
+    session = await world.load(ticket)
     session["mine"] = 1
     world.options["upgrade"] = None
-    await world.write(ticket, cart=["pear"])
+    await world.concurrent_write(ticket, cart=["pear"])
     await session.arefresh()
     assert session == {"cart": {"pear": 1}, "other": 1, "mine": 1}
-    untouched = await world.visit(ticket)
-    await world.write(ticket, cart=["plum"])
+    untouched = await world.load(ticket)
+    await world.concurrent_write(ticket, cart=["plum"])
     await world.engine.refresh(untouched)
     assert untouched.state.cart == {"plum": 1}
 
 
-async def test_clearing_needs_no_upgrade():
-    world, ticket = await old_session()
-    session = await world.visit(ticket)
+async def test_clear_needs_no_upgrade():
+    world, ticket = await world_with_old_session()
+    session = await world.load(ticket)
     session.clear()
     session["cart"] = {}
     world.options["upgrade"] = None
-    await world.write(ticket, cart=["pear"])
+    await world.concurrent_write(ticket, cart=["pear"])
     await end_of_request(session)
     assert await world.data(ticket) == {"cart": {}, STATE_VERSION: 2}
 
 
-async def test_a_new_session_has_the_version_and_an_empty_one_no_record():
+async def test_a_new_session_stores_the_version_and_an_empty_one_no_record():
     """B-53."""
-    world, _ = await old_session()
-    session = await world.visit(None)
+    world, _ = await world_with_old_session()
+    session = await world.load(None)
     session["a"] = 1
     del session["a"]
     await end_of_request(session)
     assert session.new
-    session = await world.visit(None)
+    session = await world.load(None)
     session["a"] = 1
     await end_of_request(session)
     record = await world.memory.load(bytes.fromhex(session.id))
     assert record.contents().data[STATE_VERSION] == encode("", 2)
 
 
-async def test_a_newer_version_is_left_alone():
-    """A rolling deployment, or one that was rolled back."""
-    world, ticket = await old_session(version=3)
-    session = await world.visit(ticket)
+async def test_data_of_a_newer_version_is_not_upgraded():
+    """During a rolling deployment, or after a rollback."""
+    world, ticket = await world_with_old_session(version=3)
+    session = await world.load(ticket)
     assert session == {"cart": ["apple"], "other": 1}
     session["new"] = 1
     await end_of_request(session)
@@ -155,7 +155,7 @@ def test_data_without_keys_of_the_application_is_not_upgraded():
     assert StateUpgrade(1, to_dict).apply(data) is data
 
 
-def test_reserved_keys_are_kept_and_hidden():
+def test_reserved_keys_are_kept_and_hidden_from_the_upgrade():
     found = []
 
     def seen(version, data):
@@ -175,12 +175,12 @@ def test_reserved_keys_are_kept_and_hidden():
         ({"a": object()}, NotSerializable, r"session\['a'\]"),
     ],
 )
-def test_a_wrong_result_is_named(result, error, text):
+def test_an_upgrade_that_returns_another_type_raises(result, error, text):
     with pytest.raises(error, match=text):
         StateUpgrade(1, lambda version, data: result).apply({"a": encode("", 1)})
 
 
-def test_data_of_the_present_version_and_later_is_returned_as_it_is():
+def test_data_of_the_present_or_a_later_version_is_returned_unchanged():
     def refuse(version, data):
         pytest.fail(f"upgraded from version {version}")
 
@@ -189,13 +189,13 @@ def test_data_of_the_present_version_and_later_is_returned_as_it_is():
         assert StateUpgrade(2, refuse).apply(data) is data
 
 
-def test_data_of_an_earlier_version_needs_no_function():
+def test_data_of_the_first_version_needs_no_function():
     """The first version of an application has only data without a version."""
     data = {"cart": encode("cart", [])}
     assert StateUpgrade(2, None).apply(data) is data
 
 
-def test_a_function_that_returns_another_type_gets_an_error_naming_it():
+def test_the_error_of_a_wrong_result_names_the_function():
     data = {"cart": encode("cart", [])}
     with pytest.raises(ConfigurationError, match="found list for version 0"):
         StateUpgrade(2, lambda _version, data: list(data)).apply(data)

@@ -1,4 +1,4 @@
-"""Typed state: the session as attributes, checked, with defaults, and nothing unknown lost."""
+"""Typed state: fields as attributes with defaults and types; unknown stored keys are kept."""
 
 import dataclasses
 import enum
@@ -104,16 +104,16 @@ class Newer(msgspec.Struct):
     prefs: NewPrefs = msgspec.field(default_factory=NewPrefs)
 
 
-async def fresh(cls=Shop, **data):
+async def loaded_session(cls=Shop, **data):
     world = World(state=cls)
-    ticket = await world.begin(**data) if data else None
-    return world, ticket, await world.visit(ticket)
+    ticket = await world.create(**data) if data else None
+    return world, ticket, await world.load(ticket)
 
 
 class TestDefaults:
-    async def test_are_given_and_not_stored(self):
-        """A1: looking costs nothing."""
-        world, _, session = await fresh()
+    async def test_a_default_that_is_read_is_not_stored(self):
+        """A1."""
+        world, _, session = await loaded_session()
         state = session.state
         assert (state.counter, state.name, state.color, state.pair) == (0, None, Color.RED, (1, 2))
         assert (state.cart, state.homes, state.prefs, state.fixed) == ({}, [], Prefs(), Fixed())
@@ -131,26 +131,26 @@ class TestDefaults:
             (lambda s: s.homes.append(Address("A")), "homes", [{"street": "A", "tags": set()}]),
         ],
     )
-    async def test_join_the_session_when_changed_in_place(self, change, key, stored):
-        world, _, session = await fresh(counter=1)
+    async def test_a_default_that_is_changed_in_place_is_stored(self, change, key, stored):
+        world, _, session = await loaded_session(counter=1)
         change(session.state)
         assert key in session
         await end_of_request(session)
         assert (await world.memory.load(session._copy.session_id())).version == 2
-        assert (await world.visit(None)).state.cart == {}, "a default belongs to one visitor"
+        assert (await world.load(None)).state.cart == {}, "a default belongs to one visitor"
         assert session[key] == stored
 
-    async def test_of_one_visitor_are_not_anothers(self):
-        """A16: a default that is an object is copied for each."""
+    async def test_a_default_object_is_copied_for_each_session(self):
+        """A16."""
         spec = dataclasses.make_dataclass(
             "Spec", [("prefs", Fixed, dataclasses.field(default=Fixed()))]
         )
         world = World(state=spec)
-        (await world.visit(None)).state.prefs.items.append(1)
-        assert (await world.visit(None)).state.prefs.items == []
+        (await world.load(None)).state.prefs.items.append(1)
+        assert (await world.load(None)).state.prefs.items == []
 
-    async def test_absent_without_a_default_is_an_attribute_error(self):
-        _, _, session = await fresh(Required)
+    async def test_a_missing_value_without_a_default_raises_an_attribute_error(self):
+        _, _, session = await loaded_session(Required)
         with pytest.raises(AttributeError, match="no value for 'user'"):
             _ = session.state.user
         assert not hasattr(session.state, "user")
@@ -159,13 +159,13 @@ class TestDefaults:
 
 class TestTypes:
     async def test_values_keep_their_types(self):
-        world, ticket, session = await fresh(seed=1)
+        world, ticket, session = await loaded_session(seed=1)
         state = session.state
         state.color, state.pair, state.when = Color.BLUE, (3, 4, 5), NOON
         state.prefs, state.homes = Prefs("dark"), [Address("B", {"x"})]
         state.mode, state.maybe, state.anything = "b", Prefs("m"), {"free": [1]}
         await end_of_request(session)
-        later = (await world.visit(ticket)).state
+        later = (await world.load(ticket)).state
         assert (later.color, later.pair, later.when) == (
             Color.BLUE,
             (3, 4, 5),
@@ -184,8 +184,8 @@ class TestTypes:
             ("prefs", Prefs(theme=5)), ("homes", [object()]),
         ],
     )  # fmt: skip
-    async def test_a_wrong_value_is_refused_at_the_assignment_naming_the_field(self, name, value):
-        _, _, session = await fresh(seed=1)
+    async def test_a_value_of_a_wrong_type_is_refused_at_the_assignment(self, name, value):
+        _, _, session = await loaded_session(seed=1)
         with pytest.raises(InvalidState) as caught:
             setattr(session.state, name, value)
         assert caught.value.field == name
@@ -197,11 +197,11 @@ class TestTypes:
         ("name", "stored"),
         [("counter", "text"), ("prefs", [1]), ("color", "green"), ("homes", [{"street": 1}])],
     )
-    async def test_an_invalid_stored_value_is_an_error_naming_the_field(self, name, stored):
+    async def test_an_invalid_stored_value_raises_when_it_is_read(self, name, stored):
         world = World()
-        ticket = await world.begin(**{name: stored})  # by a version without the class
+        ticket = await world.create(**{name: stored})  # by a version without the class
         world.spec = StateSpec(Shop)
-        session = await world.visit(ticket, elsewhere=True)
+        session = await world.load(ticket, other_process=True)
         with pytest.raises(InvalidState) as caught:
             getattr(session.state, name)
         assert (caught.value.field, caught.value.found) == (name, type(stored))
@@ -217,32 +217,32 @@ class TestTypes:
             ("prefs", Prefs(sizes=object()), "unsupported (found Prefs)"),
         ],
     )
-    async def test_the_error_names_what_was_expected(self, name, value, text):
-        _, _, session = await fresh(seed=1)
+    async def test_the_error_names_the_expected_and_the_found_type(self, name, value, text):
+        _, _, session = await loaded_session(seed=1)
         with pytest.raises(InvalidState, match=re.escape(text)) as caught:
             setattr(session.state, name, value)
         assert caught.value.found is type(value)
 
-    async def test_an_invalid_change_in_place_is_an_error_at_the_commit(self):
-        world, ticket, session = await fresh(prefs={"theme": "dark"})
+    async def test_an_invalid_change_in_place_raises_at_the_commit(self):
+        world, ticket, session = await loaded_session(prefs={"theme": "dark"})
         session.state.prefs.theme = 5
         with pytest.raises(InvalidState, match=r"session\.state\.prefs"):
             await end_of_request(session)
         assert (await world.data(ticket))["prefs"] == {"theme": "dark"}
 
-    async def test_an_invalid_value_of_another_writer_is_an_error_for_its_readers_only(self):
-        """A commit that met it was written, and must not fail for it."""
-        world, ticket, session = await fresh(counter=1, prefs={"theme": "dark"})
+    async def test_an_invalid_value_of_another_request_raises_only_when_it_is_read(self):
+        """The commit that met it succeeds."""
+        world, ticket, session = await loaded_session(counter=1, prefs={"theme": "dark"})
         assert session.state.prefs.theme == "dark"
         session["counter"] = 2
-        await world.write(ticket, prefs=[1])
+        await world.concurrent_write(ticket, prefs=[1])
         await end_of_request(session)
         assert await world.data(ticket) == {"counter": 2, "prefs": [1]}
         with pytest.raises(InvalidState):
             _ = session.state.prefs
 
-    async def test_an_unknown_field_is_an_attribute_error_that_lists_the_fields(self):
-        _, _, session = await fresh()
+    async def test_an_unknown_field_raises_an_attribute_error_that_lists_the_fields(self):
+        _, _, session = await loaded_session()
         for act in (
             lambda: session.state.nope,
             lambda: setattr(session.state, "nope", 1),
@@ -253,8 +253,8 @@ class TestTypes:
             ):
                 act()
 
-    async def test_a_key_of_the_mapping_is_the_field(self):
-        _, _, session = await fresh()
+    async def test_a_field_and_the_key_of_its_name_have_the_same_value(self):
+        _, _, session = await loaded_session()
         session["counter"] = 5
         assert session.state.counter == 5
         session.state.cart["a"] = 1
@@ -262,8 +262,8 @@ class TestTypes:
         assert session.state.cart == session["cart"] == {"a": 1, "b": 2}
         assert session.state.cart is session["cart"]
 
-    async def test_typed_and_plain_objects_of_one_key_follow_each_other(self):
-        world, ticket, session = await fresh(prefs={"theme": "dark", "sizes": [1]})
+    async def test_changes_of_the_typed_and_the_plain_object_of_one_key_are_shared(self):
+        world, ticket, session = await loaded_session(prefs={"theme": "dark", "sizes": [1]})
         typed, plain = session.state.prefs, session["prefs"]
         typed.sizes.append(2)
         assert session["prefs"] is plain
@@ -276,22 +276,22 @@ class TestTypes:
 
 
 class TestMerging:
-    async def test_a_declared_merge_counts(self):
-        world, ticket, session = await fresh(counter=1)
+    async def test_a_declared_merge_adds_parallel_increments(self):
+        world, ticket, session = await loaded_session(counter=1)
         session.state.counter += 1
-        other = await world.visit(ticket, elsewhere=True)
+        other = await world.load(ticket, other_process=True)
         other.state.counter += 5
         await end_of_request(other)
         await end_of_request(session)
         assert session.state.counter == 7
 
-    async def test_objects_keep_their_identity_through_a_conflict(self):
-        world, ticket, session = await fresh(
+    async def test_objects_keep_their_identity_after_a_conflict(self):
+        world, ticket, session = await loaded_session(
             prefs={"theme": "dark", "sizes": [1]}, fixed={"name": "x", "items": [1]}
         )
         prefs, fixed, sizes = session.state.prefs, session.state.fixed, session.state.prefs.sizes
         sizes.append(2)
-        await world.write(ticket, prefs={"theme": "blue", "sizes": [1]})
+        await world.concurrent_write(ticket, prefs={"theme": "blue", "sizes": [1]})
         await end_of_request(session)
         assert session.state.prefs is prefs
         assert prefs == Prefs("blue", [1, 2])
@@ -304,12 +304,12 @@ class TestMerging:
         assert data["fixed"] == {"name": "x", "items": [1, 2]}
 
     async def test_sets_inside_objects_are_merged_by_member(self):
-        """A6: msgspec alone would make lists of them, in an order that differs by process."""
-        world, ticket, session = await fresh(homes=[{"street": "A", "tags": {"x", "y"}}])
+        """A6: msgspec alone would encode them as lists whose order differs by process."""
+        world, ticket, session = await loaded_session(homes=[{"street": "A", "tags": {"x", "y"}}])
         tags = session.state.homes[0].tags
         tags.add("z")
         tags.discard("x")
-        other = await world.visit(ticket, elsewhere=True)
+        other = await world.load(ticket, other_process=True)
         session.state.homes.append(Address("B"))
         other.state.homes[0].tags.add("o")
         await end_of_request(other)
@@ -318,10 +318,12 @@ class TestMerging:
         await end_of_request(session)
 
     async def test_a_set_field_of_an_object_is_merged_by_member(self):
-        world, ticket, session = await fresh(Tagged, tagged={"tags": {"x", "y"}, "colors": {"red"}})
+        world, ticket, session = await loaded_session(
+            Tagged, tagged={"tags": {"x", "y"}, "colors": {"red"}}
+        )
         session.state.tagged.tags.add("z")
         session.state.tagged.colors.add(Color.BLUE)
-        other = await world.visit(ticket, elsewhere=True)
+        other = await world.load(ticket, other_process=True)
         other.state.tagged.tags.discard("x")
         await end_of_request(other)
         await end_of_request(session)
@@ -340,48 +342,48 @@ class TestMerging:
             [frozenset({1})],
         )
         assert type(stored["pair"][0]) is frozenset
-        assert (await world.visit(ticket)).state.tagged == session.state.tagged
+        assert (await world.load(ticket)).state.tagged == session.state.tagged
 
-    async def test_a_struct_may_rename_and_omit_its_fields(self):
-        world, ticket, session = await fresh(Bare, seed=1)
+    async def test_a_struct_can_rename_and_omit_its_fields(self):
+        world, ticket, session = await loaded_session(Bare, seed=1)
         session.state.sparse.last_tags.add("x")
         await end_of_request(session)
         assert (await world.data(ticket))["sparse"] == {"lastTags": {"x"}}
-        assert (await world.visit(ticket)).state.sparse == Sparse(last_tags={"x"})
+        assert (await world.load(ticket)).state.sparse == Sparse(last_tags={"x"})
 
-    async def test_assigning_the_same_enum_member_wins_over_others(self):
-        """A6: the later commit wins, although there is only one RED."""
-        world, ticket, session = await fresh(color="red")
+    async def test_assigning_the_same_enum_member_overwrites_a_parallel_change(self):
+        """A6: the later commit wins, although the assigned object is the stored one."""
+        world, ticket, session = await loaded_session(color="red")
         assert session.state.color is Color.RED
         session.state.color = Color.RED
-        await world.write(ticket, color="blue")
+        await world.concurrent_write(ticket, color="blue")
         await end_of_request(session)
         assert (await world.data(ticket))["color"] == "red"
 
-    async def test_assigning_the_object_one_holds_keeps_others_changes(self):
-        world, ticket, session = await fresh(prefs={"theme": "dark", "sizes": []})
+    async def test_assigning_a_held_object_keeps_parallel_changes(self):
+        world, ticket, session = await loaded_session(prefs={"theme": "dark", "sizes": []})
         prefs = session.state.prefs
         prefs.sizes.append(1)
         session.state.prefs = prefs
-        await world.write(ticket, prefs={"theme": "blue", "sizes": []})
+        await world.concurrent_write(ticket, prefs={"theme": "blue", "sizes": []})
         await end_of_request(session)
         assert (await world.data(ticket))["prefs"] == {"theme": "blue", "sizes": [1]}
 
 
-class TestOtherCode:
-    """A deployment runs older and newer code at once."""
+class TestRollingDeployment:
+    """Processes with an older and a newer class run at once."""
 
-    async def test_reading_what_newer_code_wrote_changes_nothing(self):
-        """A3: unknown keys are kept, missing ones are not written."""
+    async def test_reading_data_of_a_newer_class_writes_nothing(self):
+        """A3: unknown keys are kept, missing ones are not added."""
         stored = {"theme": "dark", "sizes": [], "font": "mono"}
-        world, ticket, session = await fresh(Older, prefs=stored, beside=1)
+        world, ticket, session = await loaded_session(Older, prefs=stored, beside=1)
         assert session.state.prefs == Prefs("dark")
         await end_of_request(session)
         assert (await world.record(ticket)).version == 1
 
-    async def test_changing_what_newer_code_wrote_keeps_what_is_unknown(self):
+    async def test_changing_data_of_a_newer_class_keeps_unknown_keys(self):
         stored = {"theme": "dark", "sizes": [], "font": "mono"}
-        world, ticket, session = await fresh(Older, prefs=stored, beside=1)
+        world, ticket, session = await loaded_session(Older, prefs=stored, beside=1)
         session.state.prefs.sizes.append(1)
         await end_of_request(session)
         assert await world.data(ticket) == {
@@ -389,8 +391,8 @@ class TestOtherCode:
             "beside": 1,
         }
 
-    async def test_reading_what_older_code_wrote_changes_nothing(self):
-        world, ticket, session = await fresh(Newer, prefs={"theme": "dark"})
+    async def test_reading_data_of_an_older_class_writes_nothing(self):
+        world, ticket, session = await loaded_session(Newer, prefs={"theme": "dark"})
         assert session.state.prefs == NewPrefs("dark")
         await end_of_request(session)
         assert (await world.record(ticket)).version == 1
@@ -398,7 +400,7 @@ class TestOtherCode:
 
 class TestUntyped:
     async def test_every_key_is_an_attribute(self):
-        _, _, session = await fresh(None)
+        _, _, session = await loaded_session(None)
         session.state.counter = 1
         session.state.counter += 1
         assert session["counter"] == 2
@@ -412,15 +414,15 @@ class TestUntyped:
         with pytest.raises(NotSerializable):
             session.state.x = object()
 
-    async def test_ours_are_reserved(self):
-        _, _, session = await fresh(None)
+    async def test_a_reserved_key_is_refused(self):
+        _, _, session = await loaded_session(None)
         with pytest.raises(ValueError, match="reserved"):
             setattr(session.state, "\0lease", 1)
 
 
-async def test_fields_are_listed_and_values_stay_out_of_logs():
+async def test_dir_lists_the_fields_and_repr_contains_no_value():
     """A18."""
-    _, _, session = await fresh(name="Ada")
+    _, _, session = await loaded_session(name="Ada")
     assert dir(session.state) == sorted(f.name for f in dataclasses.fields(Shop))
     assert repr(session.state) == f"<state of session {session.id}>"
     assert "Ada" not in repr(session.state)
@@ -431,7 +433,7 @@ class Foreign:
 
 
 @dataclass
-class Unkeepable:
+class Unserializable:
     deep: dict[str, list[Foreign]]
 
 
@@ -454,30 +456,30 @@ class Contradiction(msgspec.Struct):
 
 class TestClasses:
     @pytest.mark.parametrize("cls", [dict, int, Shop(), "Shop", Foreign, enum.Enum])
-    def test_only_dataclasses_and_structs_are_taken(self, cls):
+    def test_a_class_of_another_kind_is_refused(self, cls):
         with pytest.raises(ConfigurationError, match=r"a msgspec\.Struct or a pydantic"):
             StateSpec(cls)
 
     @pytest.mark.parametrize(
         ("cls", "text"),
         [
-            (Unkeepable, "'deep' cannot be stored: <class .*Foreign"),
+            (Unserializable, "'deep' cannot be stored: <class .*Foreign"),
             (Unresolved, "at the top of a module"),
             (Contradiction, "'x' cannot be stored"),
         ],
     )
-    def test_a_field_that_cannot_be_kept_is_named(self, cls, text):
+    def test_a_field_that_cannot_be_stored_is_named_in_the_error(self, cls, text):
         with pytest.raises(ConfigurationError, match=text) as caught:
             StateSpec(cls)
         assert f"state={cls.__name__}" in str(caught.value)
 
-    def test_a_type_may_contain_itself(self):
+    def test_a_type_can_be_recursive(self):
         assert not StateSpec(Tree).fields["root"].plain
 
-    def test_merges_are_read(self):
+    def test_merges_are_read_from_annotations(self):
         assert StateSpec(Shop).merges == {"counter": Merge.SUM}
         assert StateSpec(None).merges == {}
 
-    def test_an_annotation_may_carry_anything(self):
+    def test_other_metadata_of_an_annotation_is_ignored(self):
         cls = dataclasses.make_dataclass("Odd", [("x", Annotated[int, {}, Merge.LAST])])
         assert StateSpec(cls).merges == {"x": Merge.LAST}

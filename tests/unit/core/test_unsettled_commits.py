@@ -40,30 +40,32 @@ class TestAttempt:
             (b"v003", 3, None),  # not kept any more
         ],
     )
-    def test_outcome(self, commit_id, version, outcome):
+    def test_applied_follows_from_the_commit_ids_of_the_record(self, commit_id, version, outcome):
         assert Attempt(commit_id, version).applied(RECORD) is outcome
 
 
 CLAIM = Claim(Attempt(b"v006", 6), b"\x01")
 
 
-def one(*attempts):
+def operations_of(*attempts):
     return Operations(OperationLog(keys={"n": [Increment(1)]}), list(attempts))
 
 
 class TestUnsettledCommits:
-    def test_operations_are_applied_if_any_attempt_was(self):
-        unsettled = UnsettledCommits(operations=[one(Attempt(b"lost", 3), Attempt(b"v006", 6))])
+    def test_operations_are_settled_if_any_attempt_was_applied(self):
+        unsettled = UnsettledCommits(
+            operations=[operations_of(Attempt(b"lost", 3), Attempt(b"v006", 6))]
+        )
         applied, unknown = unsettled.settle(RECORD)
         assert (len(applied), unknown, unsettled.operations) == (1, [], [])
 
-    def test_operations_that_are_certainly_not_applied_are_kept(self):
-        unsettled = UnsettledCommits(operations=[one(Attempt(b"mine", 6))])
+    def test_operations_that_were_not_applied_are_kept(self):
+        unsettled = UnsettledCommits(operations=[operations_of(Attempt(b"mine", 6))])
         assert unsettled.settle(RECORD) == ([], [])
         assert len(unsettled.operations) == 1
 
-    def test_operations_that_no_record_mentions_are_reported(self):
-        unsettled = UnsettledCommits(operations=[one(Attempt(b"mine", 3))])
+    def test_operations_whose_outcome_is_unknown_are_reported(self):
+        unsettled = UnsettledCommits(operations=[operations_of(Attempt(b"mine", 3))])
         assert unsettled.settle(RECORD) == ([], ["n"])
         assert unsettled.operations == []
 
@@ -76,22 +78,22 @@ class TestUnsettledCommits:
             (Attempt(b"mine", 3), False, False, ["once"]),
         ],
     )
-    def test_claims(self, attempt, kept, put_back, unknown):
+    def test_a_claim_is_kept_or_put_back_by_its_outcome(self, attempt, kept, put_back, unknown):
         unsettled = UnsettledCommits(claims={"once": Claim(attempt, b"\x01")})
         assert unsettled.settle(RECORD) == ([], unknown)
         assert ("once" in unsettled.claims) is kept
         assert unsettled.apply({}, failed=True) == ({"once": b"\x01"} if put_back else {})
         assert unsettled.changes_failing_request() is (kept or put_back)
 
-    def test_values_of_claims_are_put_back_also_by_a_failing_request(self):
-        unsettled = UnsettledCommits(operations=[one()], claims={"once": CLAIM})
+    def test_a_failing_request_puts_the_values_of_claims_back(self):
+        unsettled = UnsettledCommits(operations=[operations_of()], claims={"once": CLAIM})
         unsettled.settle(RECORD)
         assert unsettled.apply({}) == {"n": b"\x01", "once": b"\x01"}
         assert unsettled.apply({}, failed=True) == {"once": b"\x01"}
         assert unsettled.apply({"once": b"\x02"}, failed=True) == {"once": b"\x02"}
 
-    def test_an_interrupted_call_of_a_failing_request_puts_claims_back_only(self):
-        unsettled = UnsettledCommits(operations=[one()], claims={"once": CLAIM})
+    def test_an_interrupted_commit_of_a_failing_request_counts_for_claims_only(self):
+        unsettled = UnsettledCommits(operations=[operations_of()], claims={"once": CLAIM})
         unsettled.settle(RECORD)
         unsettled.add_attempt(Attempt(b"next", 8), failed=True)
         assert [len(each.attempts) for each in unsettled.operations] == [0, 1]
@@ -99,7 +101,7 @@ class TestUnsettledCommits:
     def test_only_an_inserted_record_has_a_verifier(self):
         created = msgspec.structs.replace(RECORD, version=1, commit_ids=b"made" + bytes(12))
         operations = Operations(OperationLog(), [Attempt(b"made", 1)], None, created, b"verifier")
-        unsettled = UnsettledCommits(operations=[one(Attempt(b"made", 1)), operations])
+        unsettled = UnsettledCommits(operations=[operations_of(Attempt(b"made", 1)), operations])
         assert unsettled.created() is None  # the first commit was a save
         assert unsettled.verifier_of(created) == b"verifier"
         assert unsettled.verifier_of(RECORD) == b""
@@ -116,8 +118,8 @@ class TestCommits:
     @pytest.mark.parametrize("after", [False, True])
     async def test_the_next_commit_settles_an_interrupted_one(self, after):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         await interrupted(world, session, after=after)
         assert session["n"] == 2
@@ -128,8 +130,8 @@ class TestCommits:
 
     async def test_an_applied_commit_is_not_written_again(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         await interrupted(world, session, after=True)
         world.events.clear()
@@ -141,8 +143,8 @@ class TestCommits:
     async def test_several_interrupted_commits_are_settled_together(self):
         """The second attempt contains the operations of the first one."""
         world = World()
-        ticket = await world.begin(n=0)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=0)
+        session = await world.load(ticket)
         for after in (False, True):
             session.increment("n")
             await interrupted(world, session, after=after)
@@ -151,27 +153,27 @@ class TestCommits:
         assert await world.data(ticket) == {"n": 3}
 
     @pytest.mark.parametrize("after", [False, True])
-    async def test_a_refresh_settles(self, after):
+    async def test_a_refresh_settles_an_interrupted_commit(self, after):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         await interrupted(world, session, after=after)
-        await world.write(ticket, other=1)
+        await world.concurrent_write(ticket, other=1)
         await world.engine.refresh(session)
         assert (session["n"], session["other"]) == (2, 1)
         await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 2, "other": 1}
 
-    async def test_more_than_four_later_commits_hide_the_outcome(self):
+    async def test_more_than_four_later_commits_make_the_outcome_unknown(self):
         world = World()
-        ticket = await world.begin(n=1, later=0)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1, later=0)
+        session = await world.load(ticket)
         session.increment("n")
         await interrupted(world, session, after=True)
         session.increment("later")
         for number in range(4):
-            await world.write(ticket, other=number)
+            await world.concurrent_write(ticket, other=number)
         with pytest.raises(CommitOutcomeUnknown) as caught:
             await world.engine.commit(session)
         assert (caught.value.session_id, caught.value.keys) == (session.id, ("n",))
@@ -181,39 +183,41 @@ class TestCommits:
     async def test_a_failing_request_drops_the_operations(self):
         """A10."""
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         await interrupted(world, session, after=False)
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"n": 1}
 
-    async def test_an_interrupted_rotation_of_a_failing_request(self):
+    async def test_an_interrupted_rotation_of_a_failing_request_is_settled_without_its_changes(
+        self,
+    ):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         session.rotate()
         world.store.fail("save", times=1, after=True)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session, failed=True)
         await world.engine.commit(session, failed=True)
-        assert (await world.visit(ticket_of(session)))["n"] == 1
+        assert (await world.load(ticket_of(session)))["n"] == 1
 
-    async def test_a_destroyed_session_keeps_nothing(self):
+    async def test_a_destroyed_session_drops_unsettled_operations(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         await interrupted(world, session, after=True)
         session.destroy()
         await world.engine.commit(session)
         assert await world.data(ticket) is None
 
-    async def test_destroyed_while_the_store_fails(self):
+    async def test_a_session_destroyed_during_a_failing_save_is_deleted(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
 
         async def destroy():
@@ -226,10 +230,10 @@ class TestCommits:
         await world.engine.commit(session)
         assert await world.data(ticket) is None
 
-    async def test_a_cancelled_wait_for_the_lock_takes_nothing(self):
+    async def test_a_commit_cancelled_while_it_waits_for_the_lock_keeps_its_changes(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.increment("n")
         await world.engine.writer.locks.acquire(ticket.session_id)
         task = asyncio.create_task(world.engine.commit(session))
@@ -244,44 +248,44 @@ class TestCommits:
 
 class TestLogins:
     @pytest.mark.parametrize("after", [False, True])
-    async def test_an_interrupted_login_is_completed(self, after):
+    async def test_an_interrupted_login_is_completed_by_the_next_commit(self, after):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.login("ada")
         world.store.fail("save_login", times=1, after=after)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
         await world.engine.commit(session)
         assert len(world.emitted(Authenticated)) == 1
-        assert (await world.visit(ticket_of(session))).user == "ada"
-        assert (await world.visit(ticket)).user is None
+        assert (await world.load(ticket_of(session))).user == "ada"
+        assert (await world.load(ticket)).user is None
 
     async def test_a_refresh_adopts_an_interrupted_login(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.login("ada")
         world.store.fail("save_login", times=1, after=True)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
         assert await world.engine.refresh(session)
         assert session.user == "ada"
-        assert (await world.visit(ticket_of(session))).user == "ada"
+        assert (await world.load(ticket_of(session))).user == "ada"
 
-    async def test_a_rotation_is_not_doubled(self):
+    async def test_an_interrupted_rotation_is_applied_once(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.rotate()
         await interrupted(world, session, after=True)
         await world.engine.commit(session)
-        assert (await world.visit(ticket_of(session)))["n"] == 1
+        assert (await world.load(ticket_of(session)))["n"] == 1
 
 
 class TestCreation:
     @pytest.mark.parametrize("after", [False, True])
-    async def test_an_interrupted_creation_is_completed(self, after):
+    async def test_an_interrupted_creation_is_completed_by_the_next_commit(self, after):
         world = World()
         session = await world.engine.load(None)
         session["n"] = 1
@@ -292,10 +296,10 @@ class TestCreation:
         await world.engine.commit(session)
         assert len(world.memory._records) == 1
         assert await world.data(ticket_of(session)) == {"n": 2}
-        assert (await world.visit(ticket_of(session)))["n"] == 2
+        assert (await world.load(ticket_of(session)))["n"] == 2
 
     @pytest.mark.parametrize("after", [False, True])
-    async def test_a_session_that_was_perhaps_created_can_be_destroyed(self, after):
+    async def test_a_session_whose_creation_was_interrupted_can_be_destroyed(self, after):
         world = World()
         session = await world.engine.load(None)
         session["n"] = 1
@@ -321,7 +325,7 @@ class TestCreation:
         assert session._copy.session_id() != first
         assert await world.memory.load(first) == foreign
 
-    async def test_destroyed_while_the_creation_fails(self):
+    async def test_a_session_destroyed_during_a_failing_create_is_deleted(self):
         world = World()
         session = await world.engine.load(None)
         session["n"] = 1
@@ -338,11 +342,11 @@ class TestCreation:
 
 
 class TestRemoval:
-    async def test_a_lost_answer_clears_the_cookie(self):
-        """A7, A21: the visitor destroyed the session, although a second call finds none."""
+    async def test_a_deletion_whose_reply_was_lost_clears_the_cookie(self):
+        """A7, A21: the retry finds no record, but this request destroyed the session."""
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.destroy()
         world.store.fail("delete", times=1, after=True)
         with pytest.raises(StoreUnavailable):
@@ -350,10 +354,10 @@ class TestRemoval:
         await world.engine.commit(session)
         assert session._copy.destroyed_by_visitor
 
-    async def test_a_revocation_by_another_party_is_distinguished(self):
+    async def test_a_revocation_by_another_process_does_not_clear_the_cookie(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         session.destroy()
         world.store.fail("delete", times=1)
         with pytest.raises(StoreUnavailable):
@@ -365,10 +369,10 @@ class TestRemoval:
 
 class TestClaims:
     @pytest.mark.parametrize("after", [False, True])
-    async def test_an_interrupted_claim_is_put_back(self, after):
+    async def test_the_value_of_an_interrupted_claim_is_put_back(self, after):
         world = World()
-        ticket = await world.begin(once="value")
-        session = await world.visit(ticket)
+        ticket = await world.create(once="value")
+        session = await world.load(ticket)
         world.store.fail("save", times=1, after=after)
         with pytest.raises(StoreUnavailable):
             await world.engine.claim(session, "once", None)
@@ -376,11 +380,11 @@ class TestClaims:
         assert await world.data(ticket) == {"once": "value"}
 
     @pytest.mark.parametrize("failed", [False, True])
-    async def test_a_value_is_put_back_once(self, failed):
-        """The answer of the commit that puts it back is lost, and another request claims it."""
+    async def test_the_value_of_a_claim_is_put_back_once(self, failed):
+        """The reply of the commit that puts it back is lost; another request claims it."""
         world = World()
-        ticket = await world.begin(once="value")
-        session = await world.visit(ticket)
+        ticket = await world.create(once="value")
+        session = await world.load(ticket)
         world.store.fail("save", times=1, after=True)
         with pytest.raises(StoreUnavailable):
             await world.engine.claim(session, "once", None)
@@ -388,23 +392,23 @@ class TestClaims:
         world.store.fail("save", times=1, after=True)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session, failed=failed)
-        other = await world.visit(ticket)
+        other = await world.load(ticket)
         assert await world.engine.claim(other, "once", None) == "value"
         await world.engine.commit(session, failed=failed)
         assert await world.data(ticket) == {}
 
-    async def test_a_claim_that_found_nothing_keeps_nothing(self):
+    async def test_a_claim_that_found_no_value_puts_nothing_back(self):
         world = World()
-        ticket = await world.begin(n=1)
-        session = await world.visit(ticket)
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
         world.store.fail("load", "save", times=1)
         assert await world.engine.claim(session, "once", None) is None
         assert session._copy.unsettled is None
 
-    async def test_two_interrupted_claims(self):
+    async def test_two_interrupted_claims_are_put_back(self):
         world = World()
-        ticket = await world.begin(one=1, two=2)
-        session = await world.visit(ticket)
+        ticket = await world.create(one=1, two=2)
+        session = await world.load(ticket)
         for key in ("one", "two"):
             world.store.fail("save", times=1, after=True)
             with pytest.raises(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""The private side of a session: what the engine and the web layer rely on."""
+"""WorkingCopy: the state of a session that the engine and the web layer use."""
 
 import pytest
 
@@ -13,22 +13,22 @@ from tests.unit.core.engine_harness import World, end_of_request
 pytestmark = pytest.mark.anyio
 
 
-async def visits():
+async def loaded():
     world = World()
-    ticket = await world.begin(a=1)
-    return world, await world.visit(ticket)
+    ticket = await world.create(a=1)
+    return world, await world.load(ticket)
 
 
-async def test_begins_with_nothing_decoded():
-    _, session = await visits()
+async def test_a_loaded_copy_has_decoded_nothing():
+    _, session = await loaded()
     assert (session._copy.changes, session._copy.contents, session._copy.user) == (None, None, None)
     assert not session._copy.created_in_request
-    assert not (await World().visit(None))._copy.record
+    assert not (await World().load(None))._copy.record
     assert session._copy.session_id() == session._copy.record.id
 
 
-async def test_adopts_before_and_after_it_was_opened():
-    _, session = await visits()
+async def test_replace_record_updates_a_copy_before_and_after_it_was_decoded():
+    _, session = await loaded()
     record = session._copy.record
     session._copy.replace_record(record, Contents("ada", {}, {"b": b"\x01"}))
     assert list(session._copy.decode()) == ["b"]
@@ -39,8 +39,8 @@ async def test_adopts_before_and_after_it_was_opened():
     assert list(view) == ["c"]
 
 
-async def test_an_ended_one_keeps_its_id_and_sends_no_cookie():
-    _, session = await visits()
+async def test_a_revoked_copy_keeps_its_id_and_sends_no_cookie():
+    _, session = await loaded()
     session_id = session._copy.session_id()
     session._copy.cookie_change = CookieChange.SEND
     session._copy.mark_revoked(session_id)
@@ -49,8 +49,8 @@ async def test_an_ended_one_keeps_its_id_and_sends_no_cookie():
     assert not session._copy.has_record(session_id)
 
 
-async def test_a_forgotten_one_has_another_id():
-    _, session = await visits()
+async def test_a_reset_copy_has_another_id():
+    _, session = await loaded()
     before = session._copy.session_id()
     assert session._copy.has_record(before)
     session._copy.reset()
@@ -59,41 +59,41 @@ async def test_a_forgotten_one_has_another_id():
     assert session._copy.created_in_request
 
 
-async def test_is_small():
-    """No dictionary for each request."""
-    assert not hasattr(await World().visit(None), "__dict__")
-    assert not hasattr((await World().visit(None))._copy, "__dict__")
+async def test_neither_session_nor_copy_has_a_dict():
+    """A dictionary for each request would cost memory."""
+    assert not hasattr(await World().load(None), "__dict__")
+    assert not hasattr((await World().load(None))._copy, "__dict__")
 
 
-async def test_is_touched_by_what_a_commit_would_write_and_by_nothing_else():
-    _, session = await visits()
+async def test_modified_is_true_only_if_a_commit_would_write():
+    _, session = await loaded()
     assert not session._copy.modified()
     assert session["a"] == 1
     assert not session._copy.modified()
     session["a"] = 2
     assert session._copy.modified()
-    _, destroyed = await visits()
+    _, destroyed = await loaded()
     destroyed.destroy()
     assert destroyed._copy.modified()
 
 
-async def test_a_login_alone_is_a_change():
+async def test_a_login_without_data_is_a_change():
     world = World()
-    session = await world.visit(None)
+    session = await world.load(None)
     session.login("ada")
     assert session._copy.modified()
 
 
-async def test_a_rotation_is_no_login():
-    _, session = await visits()
+async def test_a_rotation_does_not_authenticate():
+    _, session = await loaded()
     session.rotate()
     assert session._copy.modified()
     assert not session._copy.authenticated()
 
 
-async def test_no_cookie_is_sent_once_the_response_has_started():
+async def test_no_cookie_is_sent_after_the_response_started():
     """A11."""
-    copy = (await World().visit(None))._copy
+    copy = (await World().load(None))._copy
     copy.cookie_change = CookieChange.CLEAR
     copy.mark_response_started()
     assert copy.cookie_change is CookieChange.NONE
@@ -103,8 +103,8 @@ async def test_no_cookie_is_sent_once_the_response_has_started():
     assert copy.cookie_change is CookieChange.NONE
 
 
-async def test_an_empty_session_has_no_secret_and_no_choice_of_the_one_before():
-    _, session = await visits()
+async def test_a_destroyed_copy_has_neither_verifier_nor_persistence():
+    _, session = await loaded()
     session._copy.set_persistence(True)
     session.destroy()
     copy = session._copy
@@ -112,14 +112,14 @@ async def test_an_empty_session_has_no_secret_and_no_choice_of_the_one_before():
     assert copy.changes is not None, "a commit is due"
 
 
-async def test_data_that_was_saved_is_recorded_unless_the_ticket_is_new():
-    """N3: a record in memory is found by its ticket."""
-    _, session = await visits()
+async def test_written_is_true_after_a_save_unless_the_ticket_is_new():
+    """N3: the near cache finds a record by its ticket."""
+    _, session = await loaded()
     assert not session._copy.written
     session["a"] = 2
     await end_of_request(session)
     assert session._copy.written
-    _, session = await visits()
+    _, session = await loaded()
     session["a"] = 2
     session.rotate()
     await end_of_request(session)
@@ -127,9 +127,9 @@ async def test_data_that_was_saved_is_recorded_unless_the_ticket_is_new():
 
 
 @pytest.mark.parametrize("after", [True, False])
-async def test_data_that_an_interrupted_commit_saved_is_recorded(after):
+async def test_written_is_true_after_an_interrupted_commit_that_was_applied(after):
     """A21, N3."""
-    world, session = await visits()
+    world, session = await loaded()
     session["a"] = 2
     world.store.fail("save", after=after, times=1)
     with pytest.raises(StoreUnavailable):
@@ -140,7 +140,7 @@ async def test_data_that_an_interrupted_commit_saved_is_recorded(after):
     assert session._copy.written is after
 
 
-async def test_connections_are_notified_which_session_was_rotated():
+async def test_connections_receive_the_id_of_a_rotated_session():
     rotated = []
 
     class Recorded(NoConnections):
@@ -150,27 +150,27 @@ async def test_connections_are_notified_which_session_was_rotated():
     world = World()
     world.options["connections"] = Recorded()
     world.engine = world.another_process()
-    session = await world.visit(await world.begin(a=1))
+    session = await world.load(await world.create(a=1))
     session.rotate()
     await end_of_request(session)
     assert rotated == [session._copy.session_id()]
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-async def test_the_newest_ticket_is_recorded_as_seen(rotated):
-    """A9: also if another request has changed the session meanwhile."""
-    world, session = await visits()
+async def test_the_newest_ticket_is_recorded_as_used(rotated):
+    """A9: even if another request has changed the session meanwhile."""
+    world, session = await loaded()
     session.rotate()
     await end_of_request(session)
     ticket = session._copy.ticket()
-    session = await world.visit(ticket)
+    session = await world.load(ticket)
     assert session._copy.header_dirty
-    other = await world.visit(ticket)
+    other = await world.load(ticket)
     other["b"] = 1
     if rotated:
         await end_of_request(other)
         world.clock.advance("5 minutes")  # after the grace period
-        other = await world.visit(ticket)
+        other = await world.load(ticket)
         other.rotate()
     else:
         other._copy.header_dirty = False
@@ -181,13 +181,13 @@ async def test_the_newest_ticket_is_recorded_as_seen(rotated):
 
 @pytest.mark.parametrize("situation", ["loaded", "refreshed", "destroyed", "committed"])
 async def test_a_value_that_the_store_cannot_hold_is_refused_at_the_assignment(situation):
-    world, _ = await visits()
+    world, _ = await loaded()
     world.options["encoder"] = checked_encoder(check_value)
     world.engine = world.another_process()
-    ticket = await world.begin(a=1)
-    session = await world.visit(ticket)
+    ticket = await world.create(a=1)
+    session = await world.load(ticket)
     if situation == "refreshed":
-        await world.write(ticket, a=2)
+        await world.concurrent_write(ticket, a=2)
         await world.engine.refresh(session)  # as before a socket's next message
     elif situation == "destroyed":
         session.destroy()
@@ -198,11 +198,11 @@ async def test_a_value_that_the_store_cannot_hold_is_refused_at_the_assignment(s
         session["picture"] = b"bytes"
 
 
-async def test_shows_its_id_and_no_secret():
-    """A18: also to debuggers that use `__rich_repr__`, as msgspec's own shows every field."""
+async def test_repr_contains_the_id_and_no_secret():
+    """A18: also in debuggers that use `__rich_repr__`; that of msgspec shows every field."""
     world = World()
-    ticket = await world.begin(a="a value")
-    for copy in ((await world.visit(ticket))._copy, world.engine.load_immediately(ticket, None)):
+    ticket = await world.create(a="a value")
+    for copy in ((await world.load(ticket))._copy, world.engine.load_immediately(ticket, None)):
         assert repr(copy) == f"<WorkingCopy of {ticket.session_id.hex()}>"
         assert copy.__rich_repr__() == [("session_id", ticket.session_id.hex())]
         shown = repr(copy) + repr(copy.__rich_repr__())

@@ -1,4 +1,4 @@
-"""Compare-and-set in turn: bounded, and with as few calls as there are conflicts."""
+"""Writer: compare-and-set in turn, with a bounded number of attempts and one call per conflict."""
 
 import asyncio
 
@@ -14,20 +14,20 @@ from tests.unit.core.engine_harness import World, end_of_request
 pytestmark = pytest.mark.anyio
 
 
-async def started(**data):
+async def stored_session(**data):
     world = World()
-    ticket = await world.begin(**data)
+    ticket = await world.create(**data)
     world.store.calls.clear()
     return world, ticket
 
 
-async def test_each_conflict_costs_one_call():
+async def test_each_conflict_costs_one_store_call():
     """S18."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session.increment("n")
     for n in (5, 6):
-        await world.write(ticket, n=n)
+        await world.concurrent_write(ticket, n=n)
     world.store.calls.clear()
     await session.acommit()
     assert world.store.calls == ["save", "save"]
@@ -36,10 +36,10 @@ async def test_each_conflict_costs_one_call():
     assert world.engine.context.dispatcher.counts[Conflicted] == 1
 
 
-async def test_in_one_process_contention_costs_no_call():
-    """A waiting commit starts from the record that was written before."""
-    world, ticket = await started(n=0)
-    sessions = [await world.visit(ticket) for _ in range(20)]
+async def test_contention_in_one_process_costs_no_store_call():
+    """A waiting commit starts from the record that the previous commit wrote."""
+    world, ticket = await stored_session(n=0)
+    sessions = [await world.load(ticket) for _ in range(20)]
     for session in sessions:
         session.increment("n")
     world.store.calls.clear()
@@ -50,12 +50,12 @@ async def test_in_one_process_contention_costs_no_call():
     assert world.emitted(Conflicted) == []
 
 
-async def test_between_processes_nothing_is_lost():
+async def test_concurrent_commits_of_several_processes_lose_no_update():
     """S10, A6."""
-    world, ticket = await started(n=0)
+    world, ticket = await stored_session(n=0)
 
     async def one(number):
-        session = await world.visit(ticket, elsewhere=True)
+        session = await world.load(ticket, other_process=True)
         session.increment("n")
         session[f"key{number}"] = number
         await asyncio.sleep(0)
@@ -67,13 +67,13 @@ async def test_between_processes_nothing_is_lost():
     assert await world.data(ticket) == {"n": 20} | {f"key{n}": n for n in range(20)}
 
 
-async def test_it_gives_up_after_a_bounded_number_of_tries_and_keeps_the_changes():
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+async def test_after_a_bounded_number_of_conflicts_a_commit_raises_and_keeps_its_changes():
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session.increment("n")
 
     async def faster():
-        await world.write(ticket, other=world.clock.now)
+        await world.concurrent_write(ticket, other=world.clock.now)
 
     original = world.memory.save
 
@@ -97,8 +97,8 @@ async def test_it_gives_up_after_a_bounded_number_of_tries_and_keeps_the_changes
 
 async def test_a_conflict_with_an_unreadable_record_ends_the_session():
     """S9."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session["n"] = 1
     record = await world.record(ticket)
     await world.memory.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1)
@@ -107,19 +107,19 @@ async def test_a_conflict_with_an_unreadable_record_ends_the_session():
     assert "unreadable" in world.emitted(Rejected)[0].reason
 
 
-async def test_a_store_that_cannot_read_what_it_has_ends_the_session():
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+async def test_a_store_that_cannot_read_its_record_ends_the_session():
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session["n"] = 1
     world.store.fail("save", error=UnreadableRecord("newer format"))
     await end_of_request(session)
     assert session._copy.revoked
 
 
-async def test_a_conflict_with_one_that_has_expired_ends_it():
-    """A17: its own idle timeout may be shorter, as one that is not confirmed has."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+async def test_a_conflict_with_an_expired_record_ends_the_session():
+    """A17: an unconfirmed record has a shorter idle timeout."""
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session["n"] = 1
     record = await world.record(ticket)
     short = msgspec.structs.replace(record, version=2, idle_timeout=1_000)
@@ -131,7 +131,7 @@ async def test_a_conflict_with_one_that_has_expired_ends_it():
 
 
 async def move(world, ticket):
-    """Replace the record by that of a session which moves to another store."""
+    """Replace the record by one of a session that is being moved to another store."""
     record = await world.record(ticket)
     moving = msgspec.structs.replace(record, version=TRANSIT_VERSION, verifier=NO_VERIFIER)
     await world.memory.delete(record.id)
@@ -139,10 +139,10 @@ async def move(world, ticket):
     return moving
 
 
-async def test_a_commit_writes_nothing_into_a_session_that_moves():
-    """A15, A6: a replay on that record would be lost with it."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+async def test_a_commit_to_a_session_that_is_being_moved_raises():
+    """A15, A6: its changes would be lost with the old record."""
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session["n"] = 1
     moving = await move(world, ticket)
     with pytest.raises(StoreUnavailable, match="another store"):
@@ -150,10 +150,10 @@ async def test_a_commit_writes_nothing_into_a_session_that_moves():
     assert await world.record(ticket) == moving
 
 
-async def test_a_commit_after_the_timeout_writes_nothing_into_a_session_that_moves():
-    """A15, A17: it checks whether another request has extended the session."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+async def test_a_commit_after_the_timeout_to_a_session_that_is_being_moved_raises():
+    """A15, A17: it loads the record to check whether it was extended."""
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session["n"] = 1
     moving = await move(world, ticket)
     world.clock.advance("400 days")
@@ -162,20 +162,20 @@ async def test_a_commit_after_the_timeout_writes_nothing_into_a_session_that_mov
     assert await world.record(ticket) == moving
 
 
-async def test_a_refresh_takes_in_no_session_that_moves():
+async def test_a_refresh_of_a_session_that_is_being_moved_raises():
     """A15."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     await move(world, ticket)
     with pytest.raises(StoreUnavailable, match="another store"):
         await session.arefresh()
     assert session["n"] == 0
 
 
-async def test_seen_at_moves_forward_only():
+async def test_seen_at_never_decreases():
     """S6."""
-    world, ticket = await started(n=0)
-    session = await world.visit(ticket)
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
     session["n"] = 1
     world.clock.now -= 5_000
     await session.acommit()
@@ -183,9 +183,9 @@ async def test_seen_at_moves_forward_only():
     assert (await world.record(ticket)).seen_at == session._copy.record.seen_at
 
 
-async def test_the_three_largest_keys_are_named():
+async def test_the_error_names_the_three_largest_keys():
     world = World(max_bytes=200)
-    session = await world.visit(None)
+    session = await world.load(None)
     for size in (10, 60, 30, 90, 20):
         session[f"k{size}"] = "x" * size
     with pytest.raises(SessionTooLarge) as caught:
@@ -194,7 +194,7 @@ async def test_the_three_largest_keys_are_named():
     assert caught.value.size > caught.value.limit == 200
 
 
-async def test_written_holds_the_new_version():
-    world, ticket = await started(n=0)
-    await world.write(ticket, n=1)
+async def test_written_has_the_new_version():
+    world, ticket = await stored_session(n=0)
+    await world.concurrent_write(ticket, n=1)
     assert world.emitted(Written) == [Written(ticket.session_id.hex(), 2)]
