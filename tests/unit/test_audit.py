@@ -1,4 +1,4 @@
-"""The audit: which events are written, what a line says, and that it never gets in the way."""
+"""The audit log: its events, the form of a line, and errors that never affect a request."""
 
 import io
 import json
@@ -30,8 +30,8 @@ ID = "00112233445566778899aabbccddeeff"
 AT = 1_767_225_600_007  # 2026-01-01 00:00:00.007 UTC
 
 
-class Later(Event, frozen=True):
-    """A kind that sojourn may have one day."""
+class FutureEvent(Event, frozen=True):
+    """An event kind of a later release."""
 
     user: str | None
     methods: tuple[str, ...]
@@ -39,7 +39,7 @@ class Later(Event, frozen=True):
 
 
 def collect(*events):
-    """Return what the audit makes of events, as the texts that a function is given."""
+    """Return the lines that the audit passes to a function for these events."""
     lines = []
     audit = Audit(lines.append, clock=lambda: AT)
     for event in events:
@@ -47,7 +47,7 @@ def collect(*events):
     return lines
 
 
-def test_a_line_holds_time_event_session_and_reason():
+def test_a_line_contains_time_event_session_and_reason():
     """ASVS 16.2.1, 16.3.1: ISO 8601 in UTC, the event, the session, and all its fields."""
     (line,) = collect(Revoked(ID, "stolen phone"))
     assert line == (
@@ -64,26 +64,26 @@ def test_a_line_holds_time_event_session_and_reason():
         (Rejected(ID, "replaced"), {"reason": "replaced"}),
         (Conflicted(ID, 3), {"attempts": 3}),
         (StoreFailed(ID, "load", "refused"), {"operation": "load", "error": "refused"}),
-        (Later(ID, None, ("password", "otp"), "admin"),
+        (FutureEvent(ID, None, ("password", "otp"), "admin"),
          {"user": None, "methods": ["password", "otp"], "actor": "admin"}),
-        (Later(ID, "ada", (), frozenset()), {"user": "ada", "methods": [], "actor": []}),
-        (Later(ID, "ada", (), ValueError("x")), {"user": "ada", "methods": [], "actor": "x"}),
+        (FutureEvent(ID, "ada", (), frozenset()), {"user": "ada", "methods": [], "actor": []}),
+        (FutureEvent(ID, "ada", (), ValueError("x")), {"user": "ada", "methods": [], "actor": "x"}),
     ],
     ids=lambda each: type(each).__name__,
 )  # fmt: skip
 def test_every_field_of_every_kind_is_written(event, more):
-    """ASVS 16.3: also of kinds that come later, whatever their fields hold."""
+    """ASVS 16.3: also fields of any type, of kinds that are added later."""
     (line,) = collect(event)
     entry = json.loads(line)
     assert entry.pop("time") == "2026-01-01T00:00:00.007Z"
     assert entry == {"event": type(event).__name__, "session": ID, **more}
 
 
-def test_an_event_without_a_session_has_none():
+def test_an_event_without_a_session_has_a_null_session():
     assert json.loads(*collect(Rejected("", "forged")))["session"] is None
 
 
-def test_all_kinds_are_audited_but_reads_and_writes():
+def test_all_kinds_are_audited_except_reads_and_writes():
     """ASVS 16.3.1: new kinds of events are included without a change."""
     lines, dispatcher = [], Dispatcher()
     Audit(lines.append).listen(dispatcher)
@@ -95,29 +95,29 @@ def test_all_kinds_are_audited_but_reads_and_writes():
 
 
 @pytest.mark.parametrize("reason", ["x\n{}", "x\r\ny", "\x00\x1b[2J", 'x","event":"Created'])
-def test_nothing_in_a_field_makes_another_line(reason):
-    """ASVS 16.4.1: a log cannot be forged through what it logs."""
+def test_no_field_can_start_another_line(reason):
+    """ASVS 16.4.1: a logged value cannot forge a line."""
     (line,) = collect(Revoked(ID, reason))
     assert line.isprintable()
     assert json.loads(line)["reason"] == reason
     assert json.loads(line)["event"] == "Revoked"
 
 
-def test_text_that_is_no_utf8_is_escaped():
+def test_text_that_is_not_utf8_is_escaped():
     (line,) = collect(StoreFailed(ID, "load", "/srv/\udcff.db"))
     assert json.loads(line)["error"] == "/srv/\\udcff.db"
 
 
-def test_the_real_time_is_written_where_no_clock_is_given():
+def test_without_a_clock_the_real_time_is_written():
     lines = []
     Audit(lines.append).write(Created(ID))
     assert json.loads(lines[0])["time"] > "2026-01-01"
 
 
-# Where lines go
+# Sinks
 
 
-def test_a_path_is_appended_to(tmp_path):
+def test_a_file_is_appended_to(tmp_path):
     path = tmp_path / "audit.jsonl"
     path.write_text("an earlier line\n")
     for sink in (path, str(path)):
@@ -128,8 +128,8 @@ def test_a_path_is_appended_to(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_a_new_file_is_its_owners_alone(tmp_path):
-    """B-50: and an existing file keeps its mode."""
+def test_a_new_file_is_readable_by_its_owner_only(tmp_path):
+    """B-50: an existing file keeps its mode."""
     new, known = tmp_path / "new", tmp_path / "known"
     known.touch(0o640)
     known.chmod(0o640)
@@ -154,7 +154,7 @@ def test_a_rotated_file_is_created_again(tmp_path):
     assert "before" not in path.read_text("utf-8")
 
 
-def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
+def test_a_relative_path_is_resolved_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     audit = Audit("audit.jsonl")
     (tmp_path / "elsewhere").mkdir()
@@ -174,8 +174,8 @@ for n in range(500):
 """
 
 
-def test_lines_of_several_processes_do_not_mix(tmp_path):
-    """ASVS 16.4: every line is whole, and none is lost."""
+def test_lines_of_several_processes_are_not_interleaved(tmp_path):
+    """ASVS 16.4: every line is complete, and none is lost."""
     path = tmp_path / "audit"
     running = [
         subprocess.Popen([sys.executable, "-c", PROGRAM, str(path), letter * 32])
@@ -189,7 +189,7 @@ def test_lines_of_several_processes_do_not_mix(tmp_path):
 
 @pytest.mark.parametrize("mode", ["w", "wb"])
 @pytest.mark.parametrize("buffering", [-1, 0])
-def test_a_file_of_the_application_has_each_line_at_once(tmp_path, mode, buffering):
+def test_a_file_object_receives_each_line_immediately(tmp_path, mode, buffering):
     path = tmp_path / "audit"
     if mode == "w" and not buffering:
         buffering = 1  # text has no unbuffered form
@@ -203,7 +203,7 @@ def test_a_file_of_the_application_has_each_line_at_once(tmp_path, mode, bufferi
 
 @pytest.mark.parametrize("memory", [io.StringIO, io.BytesIO])
 def test_each_line_is_one_write(memory):
-    """Or lines of several processes that share a pipe mix."""
+    """Otherwise lines of several processes that share a pipe could be interleaved."""
 
     class Counting(memory):
         writes = 0
@@ -224,7 +224,7 @@ def test_a_logger_of_the_standard_library_is_a_sink(caplog):
     assert json.loads(caplog.messages[0])["reason"] == "100 %s"
 
 
-# What goes wrong
+# Errors
 
 
 def broken(_):
@@ -245,8 +245,8 @@ class Closed(io.StringIO):
 
 
 @pytest.mark.parametrize("sink", [broken, Full(), Closed()], ids=["raises", "full", "closed"])
-def test_a_line_that_cannot_be_written_is_logged_and_breaks_nothing(sink, caplog):
-    """B-34, ASVS 16.5: the event is not lost, and the request continues."""
+def test_a_line_that_cannot_be_written_is_logged_and_the_request_continues(sink, caplog):
+    """B-34, ASVS 16.5: the event is not lost."""
     dispatcher, after = Dispatcher(), []
     Audit(sink).listen(dispatcher)
     dispatcher.on(Revoked, after.append)
@@ -258,7 +258,7 @@ def test_a_line_that_cannot_be_written_is_logged_and_breaks_nothing(sink, caplog
     assert "stolen phone" in record.getMessage()
 
 
-def test_a_file_that_vanished_with_its_folder_is_logged(tmp_path, caplog):
+def test_a_file_whose_folder_was_removed_is_logged(tmp_path, caplog):
     """B-34."""
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -270,8 +270,8 @@ def test_a_file_that_vanished_with_its_folder_is_logged(tmp_path, caplog):
     assert ID in caplog.text
 
 
-def test_an_event_that_cannot_be_written_down_is_logged(caplog):
-    """B-34: here because of a clock that fails."""
+def test_an_event_that_cannot_be_formatted_is_logged(caplog):
+    """B-34: here the clock fails."""
     audit = Audit(broken, clock=lambda: 10**30)
     with caplog.at_level(logging.ERROR, logger="sojourn"):
         audit.write(Created(ID))
@@ -280,18 +280,18 @@ def test_an_event_that_cannot_be_written_down_is_logged(caplog):
 
 @pytest.mark.parametrize("name", ["", ".", "missing/audit", "nul\0"])
 def test_an_unwritable_path_is_an_error_at_startup(tmp_path, monkeypatch, name):
-    """ASVS 16.1: at the start and not at the first event."""
+    """ASVS 16.1: not at the first event."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="audit cannot write to"):
         Audit(name)
 
 
 async def coroutine(line):
-    """Stand for a function that an event cannot wait for."""
+    """A function that an event cannot await."""
 
 
 @pytest.mark.parametrize("sink", [None, 1, True, [], coroutine, io.StringIO, b"audit.jsonl"])
-def test_what_is_no_sink_is_a_configuration_error(sink):
+def test_an_invalid_sink_is_a_configuration_error(sink):
     """B-60."""
     with pytest.raises(ConfigurationError, match="audit expects a path"):
         Audit(sink)

@@ -1,4 +1,4 @@
-"""Options: a wrong one is refused when the application is built, by name, with a remedy."""
+"""Options: an invalid one is refused when the application is built, by name, with a remedy."""
 
 import re
 from dataclasses import dataclass, fields
@@ -36,7 +36,7 @@ class Shop:
 
 
 async def coroutine(line):
-    """Write a line later: too late for an audit."""
+    """A coroutine function, which an audit cannot call."""
 
 
 def config(*, environment=(), **options):
@@ -173,24 +173,24 @@ class TestBadOptions:
         ("option", "value", "text"),
         [(option, value, text) for option, rows in BAD.items() for value, text in rows],
     )
-    def test_is_refused_by_name_with_a_remedy(self, option, value, text):
+    def test_an_invalid_value_is_refused_by_name_with_a_remedy(self, option, value, text):
         with pytest.raises(ConfigurationError, match=text):
             config(**{option: value})
 
     @pytest.mark.parametrize("name", sorted(OPTIONS))
     def test_every_option_refuses_a_plain_object(self, name):
-        """Also each option that is added later."""
+        """Including options that are added later."""
         with pytest.raises(ConfigurationError, match=name):
             config(**{name: object()})
 
-    def test_every_bad_value_is_of_an_option(self):
+    def test_every_invalid_value_belongs_to_an_option(self):
         assert set(BAD) <= set(OPTIONS)
 
     @pytest.mark.parametrize(
         ("name", "meant"),
         [("tiemout", "timeout"), ("secrets", "secret"), ("samesit", "same_site"), ("zzz", None)],
     )
-    def test_an_unknown_one_gets_a_suggestion(self, name, meant):
+    def test_an_unknown_option_is_refused_with_a_suggestion(self, name, meant):
         with pytest.raises(ConfigurationError) as caught:
             config(**{name: 1})
         text = str(caught.value)
@@ -211,7 +211,7 @@ class TestBadOptions:
             ("SESSION_KEY_PREFIX", "realm"), ("PERMANENT_SESSION_LIFETIME", "timeout"),
         ],
     )  # fmt: skip
-    def test_an_option_of_another_library_is_answered_with_ours(self, name, ours):
+    def test_an_option_of_another_library_is_refused_with_that_of_sojourn(self, name, ours):
         """Of Starlette, Django, Flask and Flask-Session."""
         with pytest.raises(ConfigurationError) as caught:
             config(**{name: 1})
@@ -227,16 +227,16 @@ class TestBadOptions:
             ("SESSION_SERIALIZER", "msgpack"), ("SESSION_USE_SIGNER", "always sealed"),
         ],
     )  # fmt: skip
-    def test_one_that_is_not_needed_is_answered_with_what_to_do(self, name, answer):
+    def test_an_option_that_is_not_needed_is_refused_with_an_explanation(self, name, answer):
         with pytest.raises(ConfigurationError, match=f"^{name} is no option here: .*{answer}"):
             config(**{name: 1})
 
-    def test_a_name_of_another_library_belongs_to_one_option(self):
+    def test_a_name_of_another_library_is_mapped_to_one_option(self):
         names = [name for option in OPTIONS.values() for name in option.other_names]
         assert len(set(names)) == len(names)
         assert not set(names) & set(OPTIONS)
 
-    def test_two_names_of_one_option(self):
+    def test_two_names_of_one_option_are_refused(self):
         with pytest.raises(ConfigurationError, match="two names of one option"):
             config(timeout=5, idle_timeout=5)
 
@@ -249,12 +249,12 @@ class TestBadOptions:
             {"partitioned": True, "secure": False},
         ],
     )
-    def test_what_a_browser_would_reject(self, options):
+    def test_a_cookie_that_browsers_reject_is_refused(self, options):
         """ASVS 3.3.3, RFC 6265bis."""
         with pytest.raises(ConfigurationError):
             config(**options)
 
-    def test_what_belongs_together_must_be_given_together(self):
+    def test_options_that_need_each_other_are_refused_alone(self):
         with pytest.raises(ConfigurationError, match="upgrade needs state_version="):
             config(upgrade=lambda version, data: data)
         with pytest.raises(ConfigurationError, match="on_invalid_state needs state="):
@@ -262,13 +262,13 @@ class TestBadOptions:
         assert config(state_version=2).state.upgrade.version == 2
         assert config().state.upgrade is None
 
-    def test_a_state_that_is_no_class(self):
+    def test_a_state_that_is_not_a_class_is_refused(self):
         with pytest.raises(ConfigurationError, match=r"a msgspec\.Struct or a pydantic"):
             config(state=dict)
 
     @pytest.mark.parametrize("option", sorted(set(BAD) - {"store"}))
-    def test_a_wrong_one_makes_no_file(self, option, tmp_path):
-        """The store comes last, because it may make files and threads."""
+    def test_an_invalid_option_creates_no_file(self, option, tmp_path):
+        """The store is created last, because it may create files and threads."""
         with pytest.raises(ConfigurationError):
             Sessions(store=f"sqlite:///{tmp_path}/s.db", **{option: BAD[option][0][0]})
         assert list(tmp_path.iterdir()) == []
@@ -297,7 +297,7 @@ class TestGoodOptions:
         assert OPTIONS["store"].default == "sqlite:///.sojourn/sessions.db"
 
     @pytest.mark.parametrize("name", ["timeout", "idle_timeout"])
-    def test_the_timeout_has_two_names(self, name):
+    def test_timeout_and_idle_timeout_are_the_same_option(self, name):
         assert (
             config(**{name: timedelta(minutes=5)}).core.policy.authenticated.idle_timeout == 300_000
         )
@@ -381,20 +381,20 @@ class TestGoodOptions:
         with pytest.raises(ConfigurationError, match=text):
             config(**options)
 
-    def test_rotation_is_as_configured(self):
+    def test_rotate_interval_is_passed_to_the_policy(self):
         assert config(rotate_interval="15 minutes").core.policy.rotate_interval == 900_000
         assert config(rotate_interval=None).core.policy.rotate_interval is None
         assert not config(on_reuse="ignore").core.revoke_reused
 
     @pytest.mark.parametrize("on_limit", ["evict_oldest", "evict_idlest", "refuse"])
-    def test_a_number_of_sessions(self, on_limit):
+    def test_max_sessions_is_passed_to_the_session_limit(self, on_limit):
         assert config(max_sessions=3, on_limit=on_limit).core.session_limit == SessionLimit(
             3, LimitPolicy(on_limit)
         )
         assert config(max_sessions=None, on_limit=on_limit).core.session_limit is None
 
-    def test_a_number_of_sessions_needs_lists(self):
-        """The error names what can be done, and no limit is silently left out."""
+    def test_max_sessions_needs_a_store_with_a_user_index(self):
+        """The error names the remedy; the limit is never silently ignored."""
         store = CallbackStore()
         with pytest.raises(
             ConfigurationError, match=r"max_sessions needs a store with an index of users"
@@ -402,7 +402,7 @@ class TestGoodOptions:
             config(store=store, max_sessions=3)
         assert config(store=store).core.session_limit is None
 
-    def test_a_history_needs_a_store_that_keeps_one(self):
+    def test_history_needs_a_store_that_keeps_one(self):
         assert config(history="1 day").history == DAY
         assert config().history is None
         with pytest.raises(
@@ -411,16 +411,16 @@ class TestGoodOptions:
             config(store=CallbackStore(), history="1 day")
 
     @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
-    def test_encryption_is_as_configured(self, encrypt):
+    def test_encrypt_is_passed_to_the_cipher(self, encrypt):
         assert config(encrypt=encrypt).encrypt == encrypt
 
-    def test_protection_and_every_origin_contradict_each_other(self):
+    def test_protection_with_every_origin_allowed_is_refused(self):
         """B-60."""
         with pytest.raises(ConfigurationError, match=r"protect=True refuses"):
             config(protect=True, allowed_origins="*")
         assert config(protect=True, allowed_origins=["https://a.example"]).web.protect
 
-    def test_directives_are_those_of_the_header(self):
+    def test_clear_site_data_accepts_the_directives_of_the_header(self):
         """ASVS 14.3.1."""
         clearing = config(clear_site_data=["cache", "storage"]).web.clear_site_data
         assert clearing.header(Transport.SECURE) == b'"cache", "storage"'
@@ -431,32 +431,32 @@ class TestGoodOptions:
         assert passive.match("/live/orders")
         assert not passive.match("/poll/x")
 
-    def test_an_audit_has_the_clock_of_the_installation(self):
+    def test_the_audit_uses_the_clock_of_the_installation(self):
         lines = []
         config(audit=lines.append, clock=lambda: 7).audit.write(Created("0f" * 16))
         assert lines == [
             f'{{"time":"1970-01-01T00:00:00.007Z","event":"Created","session":"{"0f" * 16}"}}'
         ]
 
-    def test_merges_of_the_state_and_of_the_option_come_together(self):
+    def test_merges_of_the_state_class_and_of_the_option_are_combined(self):
         found = config(state=Shop, merge={"a": "sum", "b": Merge.DICT})
         assert found.merges == {"counter": Merge.SUM, "a": Merge.SUM, "b": Merge.DICT}
 
-    def test_the_option_overrules_the_state(self):
+    def test_the_option_merge_overrides_the_state_class(self):
         assert config(state=Shop, merge={"counter": "last"}).merges == {"counter": Merge.LAST}
 
     @pytest.mark.parametrize(
         "origins", ["https://a.example", ["https://a.example"], {"https://a.example"}]
     )
-    def test_origins_may_be_one_or_several(self, origins):
+    def test_allowed_origins_can_be_one_string_or_several(self, origins):
         assert config(allowed_origins=origins).web.allowed_origins == {"https://a.example"}
 
     @pytest.mark.parametrize("realm", ["a", "shop-2", "A_b", "x" * 32])
-    def test_realms(self, realm):
+    def test_a_realm_is_accepted(self, realm):
         assert config(realm=realm).realm == realm
 
-    def test_a_store_object_is_taken_although_it_is_empty(self):
-        """One with a length must not count as none."""
+    def test_an_empty_store_with_a_length_is_accepted(self):
+        """It must not count as no store because it is false."""
 
         class Sized(MemoryStore):
             def __len__(self):
@@ -467,7 +467,7 @@ class TestGoodOptions:
 
 
 class TestBuildPolicy:
-    def test_defaults_follow_from_the_timeout(self):
+    def test_the_touch_interval_follows_from_the_idle_timeout(self):
         """A tenth of the idle timeout, at most 60 s."""
         assert build_policy().touch_interval == MINUTE
         assert build_policy(touch_interval="5 s").touch_interval == 5_000
@@ -484,11 +484,11 @@ class TestBuildPolicy:
                 build_policy(**{option: "soon"})
 
     @pytest.mark.parametrize("touch", ["30 minutes", "31 minutes"])
-    def test_touching_too_rarely_is_refused(self, touch):
+    def test_a_touch_interval_that_is_too_long_is_refused(self, touch):
         with pytest.raises(ConfigurationError, match="would be logged out"):
             build_policy(touch_interval=touch)
 
-    def test_a_lifetime_shorter_than_the_idle_timeout_is_refused_with_the_remedy(self):
+    def test_an_absolute_timeout_shorter_than_the_idle_timeout_is_refused_with_the_remedy(self):
         for options in (
             {"timeout": "2 days", "absolute_timeout": "1 day"},
             {"anonymous_timeout": "2 days", "absolute_timeout": "1 day"},
@@ -507,7 +507,7 @@ class TestBuildPolicy:
         assert build_policy().authenticated.absolute_at(5) == 5 + 12 * HOUR
         assert build_policy(absolute_timeout=None).authenticated.absolute_at(5) == FOREVER
 
-    def test_an_unconfirmed_session_is_allowed_the_shorter_inactivity(self):
+    def test_the_unconfirmed_timeout_is_at_most_the_idle_timeout(self):
         assert build_policy().initial_idle_timeout() == 30 * MINUTE
         assert build_policy(unconfirmed_timeout="1 minute").initial_idle_timeout() == MINUTE
         assert build_policy(unconfirmed_timeout="2 hours").initial_idle_timeout() == 30 * MINUTE
@@ -521,7 +521,7 @@ class TestBuildPolicy:
             MINUTE,
         )
 
-    def test_each_kind_can_have_limits_of_its_own(self):
+    def test_each_kind_of_session_can_have_its_own_limits(self):
         policy = build_policy(
             anonymous_timeout="1 hour",
             anonymous_absolute_timeout="2 hours",
@@ -532,7 +532,7 @@ class TestBuildPolicy:
         assert policy.limits("ada", persistent=False) == Limits(30 * MINUTE, 12 * HOUR)
         assert policy.limits("ada", persistent=True) == Limits(3 * HOUR, None)
 
-    def test_being_remembered_never_shortens(self):
+    def test_remember_never_shortens_a_session(self):
         policy = build_policy(timeout="20 days", absolute_timeout=None)
         assert policy.remembered == Limits(20 * DAY, None)
         assert build_policy(timeout="40 days", absolute_timeout="50 days").remembered == Limits(
@@ -563,19 +563,19 @@ class TestBuildPolicy:
             {"remember_absolute_timeout": "1 day"},
         ],
     )
-    def test_nothing_goes_beyond_a_preset(self, beyond):
+    def test_an_option_that_exceeds_a_preset_is_refused(self, beyond):
         """NIST SP 800-63B-4 REAUTH-06."""
         (option,) = beyond
         with pytest.raises(ConfigurationError, match=f"preset='aal3' allows no {option}"):
             build_policy(preset="aal3", **beyond)
 
-    def test_an_unknown_preset_is_named(self):
+    def test_an_unknown_preset_is_named_in_the_error(self):
         with pytest.raises(ConfigurationError, match="one of aal1, aal2, aal3, found 'aal4'"):
             build_policy(preset="aal4")
 
 
 class TestEnvironment:
-    def test_comes_after_keywords_and_before_defaults(self):
+    def test_the_environment_precedes_defaults_and_follows_keywords(self):
         environment = {"SOJOURN_STORE": "memory://?limit=7", "SOJOURN_SECRET": SECRET}
         from_environment = build_config({}, environment)
         assert "of 7 records" in repr(from_environment.store)
@@ -584,7 +584,7 @@ class TestEnvironment:
         assert "of 7" not in repr(given.store)
         assert given.secrets == (OTHER.encode(),)
 
-    def test_the_history_is_that_of_the_environment(self):
+    def test_the_history_is_set_by_the_environment(self):
         """For programs without options of their own, such as the command line."""
         assert config(environment={"SOJOURN_HISTORY": "30 days"}).history == 30 * DAY
         assert config(environment={"SOJOURN_HISTORY": "1 day"}, history="2 days").history == (
@@ -597,14 +597,14 @@ class TestEnvironment:
         found = config(environment={"SOJOURN_SECRET": f" {SECRET}, {OTHER},\n"})
         assert found.secrets == (SECRET.encode(), OTHER.encode())
 
-    def test_a_secret_may_have_spaces_inside(self):
+    def test_a_secret_can_contain_spaces(self):
         phrase = "eleven grey herons read the tide table"
         assert config(environment={"SOJOURN_SECRET": phrase}).secrets == (phrase.encode(),)
 
-    def test_an_empty_one_is_none(self):
+    def test_an_empty_variable_is_ignored(self):
         assert config(environment={"SOJOURN_SECRET": ""}).secrets is None
 
-    def test_a_bad_one_is_named(self):
+    def test_an_invalid_variable_is_named_in_the_error(self):
         with pytest.raises(ConfigurationError, match=r"^SOJOURN_SECRET has 3 bytes"):
             config(environment={"SOJOURN_SECRET": "N84"})
         with pytest.raises(ConfigurationError, match=r"^SOJOURN_SECRET expects .* empty list"):
@@ -612,8 +612,8 @@ class TestEnvironment:
 
 
 class TestOptionsFromMapping:
-    def test_takes_what_has_the_prefix(self):
-        """Such as Django's settings; what else is in there is not ours."""
+    def test_options_are_the_keys_with_the_prefix(self):
+        """Such as in Django's settings; other keys are ignored."""
         mapping = {
             "SOJOURN_TIMEOUT": "1 hour",
             "SOJOURN_STATE": Shop,
@@ -623,7 +623,7 @@ class TestOptionsFromMapping:
         assert options_from_mapping(mapping) == {"timeout": "1 hour", "state": Shop}
         assert options_from_mapping({"APP_REALM": "shop"}, prefix="APP_") == {"realm": "shop"}
 
-    def test_its_options_are_those_of_sessions(self):
+    def test_the_mapping_has_the_options_of_sessions(self):
         options = options_from_mapping({"SOJOURN_STORE": "memory://", "SOJOURN_TIMEOUT": 300})
         assert Sessions(**options).config.core.policy.authenticated.idle_timeout == 5 * MINUTE
 
@@ -635,16 +635,16 @@ class TestOptionsFromMapping:
             ("SOJOURN_HTTPONLY", "^SOJOURN_HTTPONLY is no option here: .* always HttpOnly"),
         ],
     )
-    def test_a_key_that_is_no_option_is_named(self, key, text):
+    def test_a_key_that_is_not_an_option_is_named_in_the_error(self, key, text):
         with pytest.raises(ConfigurationError, match=text):
             options_from_mapping({key: 1})
 
-    def test_looks_for_the_names_alone(self):
+    def test_the_mapping_is_only_searched_for_known_names(self):
         mapping = {"SOJOURN_REALM": "shop", "SOJOURN_TIMEOUT": 5, "SOJOURN_DEMO": "1"}
         assert options_from_mapping(mapping, names=["realm", "path"]) == {"realm": "shop"}
 
-    def test_the_environment_sets_what_the_command_line_needs_alone(self):
-        """Other variables belong to other programs, such as ``SOJOURN_DEMO``."""
+    def test_only_the_documented_environment_variables_are_read(self):
+        """Others belong to other programs, such as ``SOJOURN_DEMO``."""
         environment = {"SOJOURN_REALM": "a", "SOJOURN_DEMO": "1", "SOJOURN_STORE": "memory://"}
         assert build_config({}, environment).realm == "default"
         assert {name for name, option in OPTIONS.items() if option.env} == {
@@ -654,15 +654,15 @@ class TestOptionsFromMapping:
         }
 
 
-def test_every_option_is_stated_once():
-    """The names of `Options`, and `state`, which is a parameter of its own."""
+def test_every_option_is_defined_once():
+    """The names of `Options`, and `state`, which is a separate parameter."""
     assert (
         set(OPTIONS) == set(Options.__annotations__) | {"state"} == set(AllOptions.__annotations__)
     )
     assert get_args(Preset) == tuple(PRESETS)
 
 
-def test_nothing_shows_a_secret():
+def test_reprs_contain_no_secret():
     """A18."""
     found = config(secret=[SECRET, OTHER], environment={})
     shown = repr(found) + str(found)
@@ -672,8 +672,8 @@ def test_nothing_shows_a_secret():
     assert re.search("SECRET|secret", shown) is None
 
 
-def test_options_of_the_core_reach_the_engine_as_a_whole():
-    """An option of the core is added in three files: no module copies the options one by one."""
+def test_options_of_the_core_are_passed_to_the_engine_as_one_object():
+    """No module copies them one by one, so a new option is added in three files."""
     sessions = Sessions(store="memory://", max_bytes=1234)
     assert sessions.engine.context.config is sessions.config.core
     assert sessions.config.core.max_bytes == 1234

@@ -51,12 +51,12 @@ TREE = {
 
 
 @pytest.mark.parametrize(("error", "parent"), TREE.items())
-def test_the_tree_is_the_documented_one(error, parent):
+def test_the_base_classes_are_the_documented_ones(error, parent):
     assert parent in error.__bases__
     assert issubclass(error, SojournError)
 
 
-def test_there_is_no_other_error():
+def test_every_error_class_is_tested():
     found = {
         x
         for x in vars(errors).values()
@@ -149,14 +149,14 @@ def test_there_is_no_other_error():
         (ResponseStarted(), {}, ["after the response", "before the first byte", "accept()"]),
     ],
 )
-def test_attributes_and_text(error, attributes, parts):
+def test_an_error_has_the_documented_attributes_and_text(error, attributes, parts):
     for name, value in attributes.items():
         assert getattr(error, name) == value
     for part in parts:
         assert part in str(error)
 
 
-def test_errors_are_also_what_the_language_calls_them():
+def test_errors_are_also_instances_of_the_matching_builtin_exceptions():
     assert issubclass(NotSerializable, TypeError)
     assert issubclass(InvalidState, ValueError)
     assert issubclass(ExclusiveTimeout, TimeoutError)

@@ -20,7 +20,7 @@ class Listener:
         self.received.append(event)
 
 
-def test_listeners_receive_their_kind_in_the_order_of_registration():
+def test_listeners_receive_events_of_their_kind_in_the_order_of_registration():
     dispatcher, order = Dispatcher(), []
     dispatcher.on(Created, lambda event: order.append(("first", event)))
     dispatcher.on(Created, lambda event: order.append(("second", event)))
@@ -45,7 +45,7 @@ def test_a_listener_can_be_removed():
     assert Read not in dispatcher.listeners
 
 
-def test_a_listener_that_raises_is_logged_and_changes_nothing(caplog):
+def test_a_listener_that_raises_is_logged_and_ignored(caplog):
     """B-34."""
     dispatcher, after = Dispatcher(), Listener()
 
@@ -83,23 +83,23 @@ def test_a_session_is_revoked_although_a_listener_raises(caplog):
 
 
 @pytest.mark.parametrize("kind", [int, "Revoked", None, Event, Created("1"), [], object()])
-def test_only_kinds_of_events_can_be_registered(kind):
+def test_only_event_kinds_can_be_registered(kind):
     with pytest.raises(ConfigurationError, match=r"an event class such as sojourn\.Revoked"):
         Dispatcher().on(kind, print)
 
 
 async def listener(_):
-    """Do nothing, later."""
+    """A coroutine function, which cannot be registered."""
 
 
 @pytest.mark.parametrize("wrong", [listener, functools.partial(listener), None, 5, "print"])
-def test_only_plain_functions_can_listen(wrong):
+def test_a_coroutine_function_is_refused_as_a_listener(wrong):
     with pytest.raises(ConfigurationError, match="expects a plain function") as caught:
         Dispatcher().on(Created, wrong)
     assert "create_task" in str(caught.value)
 
 
-def test_anything_that_can_be_called_can_listen():
+def test_any_callable_object_is_accepted_as_a_listener():
     dispatcher, one, two = Dispatcher(), Listener(), []
     dispatcher.on(Written, one)
     dispatcher.on(Written, two.append)
@@ -108,8 +108,8 @@ def test_anything_that_can_be_called_can_listen():
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
-def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
-    """A18: no field could carry a ticket."""
+def test_every_event_is_public_and_frozen_and_has_only_a_public_id(kind):
+    """A18: no field could contain a ticket."""
     assert getattr(sojourn, kind.__name__) is kind
     names = [field.name for field in msgspec.structs.fields(kind)]
     assert names[0] == "session_id"
@@ -131,6 +131,6 @@ def test_every_event_is_public_frozen_and_named_by_a_public_id(kind):
         event.session_id = "y"
 
 
-def test_every_event_class_is_a_kind():
+def test_every_event_class_can_be_registered():
     found = {x for x in vars(events).values() if isinstance(x, type) and issubclass(x, Event)}
     assert found - {Event} == KINDS

@@ -23,15 +23,15 @@ def create(request):
     return request.param
 
 
-def test_the_default_folder_is_kept_out_of_repositories(tmp_path, create):
-    """B-16: whichever file is created first, `git add .` adds neither sessions nor secret."""
+def test_the_default_folder_is_excluded_from_git(tmp_path, create):
+    """B-16: `git add .` adds neither the sessions nor the secret, whichever is created first."""
     folder = tmp_path / "project" / ".sojourn"
     create(folder)
     assert (folder / ".gitignore").read_text() == "*\n"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_an_installation_creates_it(tmp_path, monkeypatch):
+def test_an_installation_creates_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SOJOURN_STORE", raising=False)
     monkeypatch.delenv("SOJOURN_SECRET", raising=False)
@@ -41,7 +41,7 @@ def test_an_installation_creates_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["!sessions.db\n", None])
-def test_a_folder_of_the_developer_is_left_as_it_is(tmp_path, create, content):
+def test_an_existing_folder_is_not_changed(tmp_path, create, content):
     folder = tmp_path / ".sojourn"
     folder.mkdir()
     if content is not None:
@@ -52,12 +52,12 @@ def test_a_folder_of_the_developer_is_left_as_it_is(tmp_path, create, content):
 
 
 def test_a_folder_of_another_name_gets_no_gitignore(tmp_path, create):
-    """It may hold files that belong into the repository."""
+    """It may contain files that belong to the repository."""
     create(tmp_path / "data")
     assert list((tmp_path / "data").glob(".gitignore")) == []
 
 
-def test_a_gitignore_that_appears_meanwhile_is_kept(tmp_path, monkeypatch):
+def test_a_gitignore_that_another_process_creates_is_kept(tmp_path, monkeypatch):
     """Another worker or the developer creates it at the same time."""
     folder = tmp_path / ".sojourn"
     mkdir = type(folder).mkdir

@@ -1,4 +1,4 @@
-"""`import sojourn` is quick, and each integration imports its own framework alone."""
+"""`import sojourn` is fast, and each integration imports only its own framework."""
 
 import os
 import pkgutil
@@ -39,7 +39,7 @@ NAMED_OTHERWISE = {"flask_commands": "click", "install": "sojourn", "text_option
 
 
 def measure(program, environment):
-    """Return what a program prints in a fresh interpreter."""
+    """Return what a program prints in a new interpreter."""
     command = [sys.executable, "-c", program]
     answer = subprocess.run(
         command, env=environment, check=True, capture_output=True, text=True, timeout=60
@@ -62,7 +62,7 @@ def submodules(package):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("statement", "limit"), LIMITS.items())
 def test_the_package_is_imported_quickly(tmp_path, statement, limit):
-    """The median of several runs, without the start of the interpreter, with compiled modules."""
+    """The median of several runs with compiled modules, without the start of the interpreter."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     program = (
@@ -74,8 +74,8 @@ def test_the_package_is_imported_quickly(tmp_path, statement, limit):
     assert median(taken) < limit, taken
 
 
-def test_the_package_loads_its_parts_at_their_first_use():
-    """`import sojourn` loads neither an event loop nor the engine."""
+def test_the_package_imports_its_modules_at_first_use():
+    """`import sojourn` imports neither asyncio nor the engine."""
     program = (
         "import sojourn, sys; early = {*sys.modules}; sojourn.Sessions; sojourn.asgi; "
         "print(*early, '/', *sys.modules)"
@@ -99,8 +99,7 @@ def test_annotations_and_inspection_find_every_name():
     measure(program, None)
 
 
-def test_the_package_loads_no_reader_and_no_database():
-    """Every public name loads what every application needs."""
+def test_the_public_names_import_neither_legacy_readers_nor_database_clients():
     loaded = set(measure("from sojourn import *; import sys; print(*sys.modules)", None).split())
     assert not loaded & {"sojourn.legacy", "sqlite3", "importlib.metadata", "redis"}
 
@@ -112,6 +111,6 @@ def test_an_integration_imports_only_its_framework(name):
 
 
 @pytest.mark.parametrize("name", submodules(sojourn.legacy))
-def test_a_reader_imports_no_framework(name):
+def test_a_legacy_reader_imports_no_framework(name):
     """The former library need not be installed."""
     assert loaded_by(f"sojourn.legacy.{name}") == set()

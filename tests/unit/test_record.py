@@ -1,4 +1,4 @@
-"""Record: every field survives encoding, and damaged bytes are unreadable as a whole."""
+"""Record: every field is restored, and damaged bytes are unreadable as a whole."""
 
 import os
 import pickle
@@ -59,13 +59,13 @@ def make(**fields):
 
 
 @given(RECORDS)
-def test_every_field_comes_back(record):
+def test_every_field_is_restored(record):
     """S9."""
     assert Record.from_bytes(record.id, record.to_bytes()) == record
 
 
-def test_layout_is_the_documented_one():
-    """Header at fixed offsets, big-endian."""
+def test_the_layout_is_the_documented_one():
+    """Header fields at fixed offsets, big-endian."""
     data = make(
         confirmed=True,
         persistent=True,
@@ -84,8 +84,8 @@ def test_layout_is_the_documented_one():
     assert data[138:] == make().body
 
 
-def test_format_1_is_read():
-    """S9: a record of format 1 has no commit IDs; the rest of its header is the same."""
+def test_format_1_is_readable():
+    """S9: it has no commit IDs; the rest of its header is the same."""
     record = make(authenticated_at=3, previous_verifier=b"f" * 32, previous_valid_until=9)
     data = record.to_bytes()
     assert Record.from_bytes(record.id, b"\x01" + data[1:122] + data[138:]) == record
@@ -104,7 +104,7 @@ def test_commit_ids_are_found_by_version():
     ]  # fmt: skip
 
 
-def test_new_commit_ids_differ():
+def test_commit_ids_are_random():
     assert len({new_commit_id() for _ in range(1_000)}) > 990
 
 
@@ -114,7 +114,7 @@ def draw_commit_ids():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_draws_its_own_commit_ids():
-    """A21: otherwise it would take another process's commit for its own."""
+    """A21: otherwise it could take a commit of another process for its own."""
     new_commit_id()
     reader, writer = os.pipe()
     child = os.fork()
@@ -129,7 +129,7 @@ def test_a_forked_process_draws_its_own_commit_ids():
     assert found != b"".join(draw_commit_ids())
 
 
-def test_truncated_at_every_byte_is_unreadable():
+def test_a_record_truncated_at_any_byte_is_unreadable():
     """B-21, S9."""
     record = make()
     data = record.to_bytes()
@@ -139,7 +139,7 @@ def test_truncated_at_every_byte_is_unreadable():
 
 
 @pytest.mark.parametrize("tail", [b"\0", b"\xc0", b"\x93"])
-def test_bytes_after_the_body_make_it_unreadable(tail):
+def test_a_record_with_bytes_after_its_body_is_unreadable(tail):
     record = make()
     with pytest.raises(UnreadableRecord):
         Record.from_bytes(record.id, record.to_bytes() + tail).contents()
@@ -147,7 +147,7 @@ def test_bytes_after_the_body_make_it_unreadable(tail):
 
 @pytest.mark.parametrize("start", [b"\x94\xc0\x80\x80", b"\x93\xa3ada\x80"])
 def test_a_body_that_is_nested_too_deeply_is_unreadable(start):
-    """B-21, S9: also if the nesting is in a part that is skipped."""
+    """B-21, S9: also in a part that is skipped."""
     record = make(body=start + b"\x91" * 100_000)
     for reader in (
         (record.contents, record.index_names) if start[1:2] != b"\xc0" else (record.contents,)
@@ -172,7 +172,7 @@ def test_foreign_bytes_are_unreadable(data):
 
 
 @given(st.binary(max_size=60))
-def test_any_body_is_decoded_or_unreadable(body):
+def test_any_bytes_are_decoded_or_unreadable(body):
     try:
         contents = make(body=body).contents()
     except UnreadableRecord:
@@ -186,19 +186,19 @@ def test_a_key_that_is_not_utf8_is_unreadable():
         make(body=body).contents()
 
 
-def test_contents_stay_encoded():
+def test_values_stay_encoded():
     assert make().contents() == Contents(
         "ada", {"browser": "Firefox"}, {"a": b"\x01", "b": b"\xc0"}
     )
 
 
-def test_expiry_is_derived():
-    """Min(seen_at + idle, absolute deadline)."""
+def test_expires_at_is_the_earlier_of_both_limits():
+    """min(seen_at + idle timeout, absolute deadline)."""
     assert make().expires_at == 6_000
     assert make(absolute_at=5_999).expires_at == 5_999
 
 
-def test_seen_at_moves_forward_only():
+def test_seen_at_never_decreases():
     """S6."""
     record = make()
     assert record.with_seen_at(2_000).seen_at == 2_000
@@ -214,18 +214,18 @@ def test_an_anonymous_record_has_no_index_names():
     assert make(body=pack_body(None, {"idp_sid": "s-1"}, {"a": b"\x01"})).index_names() == ()
 
 
-def test_a_record_is_indexed_under_its_user_and_its_provider_session():
+def test_a_record_is_indexed_by_its_user_and_its_provider_session():
     body = pack_body("ada", {"browser": "B", "idp_sid": "s-1"}, {"a": b"\x01"})
     assert make(body=body).index_names() == ("user:ada", "idp_sid:s-1")
 
 
-def test_index_names_of_a_damaged_body_are_an_error():
+def test_index_names_of_a_damaged_body_raise():
     with pytest.raises(UnreadableRecord, match="damaged"):
         make(body=b"\x93\xa3ad").index_names()
 
 
-def test_instants_of_the_header_can_be_compared_as_bytes():
-    """S15: stores order logins and apply cutoffs by the stored bytes alone."""
+def test_instants_in_the_header_sort_as_bytes():
+    """S15: stores order logins and apply cutoffs by comparing the stored bytes."""
     data = make(created_at=2**40 + 5, authenticated_at=2**41 + 7).to_bytes()
     assert data[CREATED_AT] == pack_instant(2**40 + 5)
     assert data[AUTHENTICATED_AT] == pack_instant(2**41 + 7)

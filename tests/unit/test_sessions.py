@@ -1,4 +1,4 @@
-"""The object a user holds: verbs outside a request, their twins, and what they never reveal."""
+"""Sessions: methods outside of a request, their async twins, and data that they never reveal."""
 
 import asyncio
 import dataclasses
@@ -59,8 +59,8 @@ async def begin(sessions, **data):
     return session
 
 
-class TestOne:
-    def test_is_described_without_its_secrets_or_its_data(self, sessions, clock):
+class TestGet:
+    def test_get_describes_a_session_without_secrets_and_data(self, sessions, clock):
         """A18, B-46, ASVS 7.5.2."""
         session = run(begin(sessions, password="hunter2"))
         info = sessions.get(session.id)
@@ -90,15 +90,15 @@ class TestOne:
             "é" * 32,
         ],
     )
-    def test_an_unknown_or_impossible_id_is_no_session(self, session_id):
-        """B-31, B-50: what is no ID never reaches the store."""
+    def test_an_unknown_or_malformed_id_returns_none(self, session_id):
+        """B-31, B-50: a malformed ID never reaches the store."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET)
         assert sessions.get(session_id) is None
         assert sessions.revoke(session_id) is False
         assert store.calls == (["load", "delete"] if session_id == "0" * 32 else [])
 
-    def test_an_expired_or_unreadable_one_is_no_session(self, sessions, clock):
+    def test_an_expired_or_unreadable_session_returns_none(self, sessions, clock):
         session = run(begin(sessions))
         record = run(sessions.store.load(session._copy.session_id()))
         run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
@@ -107,12 +107,12 @@ class TestOne:
         clock.advance("30 minutes")
         assert sessions.get(other.id) is None
 
-    def test_one_that_never_ends_can_be_described(self):
+    def test_a_session_without_limits_expires_in_the_year_9999(self):
         sessions = Sessions(store="memory://", timeout="7000000 weeks", absolute_timeout=None)
         assert sessions.get(run(begin(sessions)).id).expires_at.year == 9999
         sessions.close()
 
-    def test_revoking_is_final_and_emits_an_event(self, sessions, clock):
+    def test_a_revoked_session_is_deleted_and_reported(self, sessions, clock):
         """A7, ASVS 7.4.1."""
         session, events = run(begin(sessions)), []
         sessions.on(Revoked, events.append)
@@ -131,18 +131,18 @@ class TestOne:
             with pytest.raises(StoreUnavailable):
                 act(session.id)
 
-    def test_a_tombstone_is_no_session(self, sessions):
-        """S1: neither the session nor the note that it leaves for its visitor."""
+    def test_a_tombstone_returns_none(self, sessions):
+        """S1: neither the session nor its tombstone is described."""
         session = run(begin(sessions))
         sessions.revoke(session.id, reason="lost")
-        note = hashlib.sha256(b"sojourn mark" + bytes.fromhex(session.id)).hexdigest()[:32]
-        assert run(sessions.store.load(bytes.fromhex(note))) is not None
-        assert sessions.get(note) is None
+        tombstone_id = hashlib.sha256(b"sojourn mark" + bytes.fromhex(session.id)).hexdigest()[:32]
+        assert run(sessions.store.load(bytes.fromhex(tombstone_id))) is not None
+        assert sessions.get(tombstone_id) is None
         assert sessions.get(session.id) is None
 
 
-class TestAll:
-    def test_purging_removes_the_expired_alone(self, sessions, clock):
+class TestStoreMethods:
+    def test_purge_deletes_only_expired_records(self, sessions, clock):
         """S8."""
         for _ in range(1_200):
             run(begin(sessions))
@@ -154,12 +154,12 @@ class TestAll:
         assert sessions.purge() == 0
         assert sessions.get(alive.id) is not None
 
-    def test_counting_needs_a_store_that_can(self):
+    def test_count_needs_a_store_that_can_count(self):
         sessions = Sessions(store=FaultyStore(MemoryStore()), secret=SECRET)
         with pytest.raises(ConfigurationError, match="cannot count its sessions"):
             sessions.count()
 
-    def test_usage_counts_what_happened(self, sessions):
+    def test_usage_counts_events(self, sessions):
         run(begin(sessions))
         assert sessions.usage() == Usage(
             reads=0, writes=0, creates=1, touches=0, removes=0, logins=0, rotations=0,
@@ -167,8 +167,8 @@ class TestAll:
         )  # fmt: skip
 
 
-class TestListing:
-    def test_a_page_shows_what_lists_may_show(self, sessions, clock):
+class TestList:
+    def test_a_page_contains_only_public_fields(self, sessions, clock):
         session = run(begin(sessions))
         clock.advance("1 minute")
         session["a"] = 2
@@ -182,8 +182,8 @@ class TestListing:
         assert sessions.list_user("ada") == [shown]
 
     @pytest.mark.parametrize("encrypt", [True, "ticket"])
-    def test_labels_and_users_are_readable_under_encryption(self, clock, encrypt):
-        """The option ``encrypt`` encrypts the data alone."""
+    def test_labels_and_users_are_readable_with_encryption(self, clock, encrypt):
+        """The option ``encrypt`` encrypts only the data."""
         sessions = Sessions(store="memory://", clock=clock, secret=SECRET, encrypt=encrypt)
         session = run(begin(sessions, password="hunter2"))
         session.login("ada")
@@ -194,7 +194,7 @@ class TestListing:
         assert sessions.count() == 1
         assert "hunter2" not in repr(page)
 
-    def test_an_instant_needs_a_time_zone(self, sessions, clock):
+    def test_an_instant_without_a_time_zone_is_refused(self, sessions, clock):
         session = run(begin(sessions))
         seen_at = sessions.get(session.id).seen_at
         assert len(sessions.list_page(since=seen_at).sessions) == 1
@@ -204,24 +204,24 @@ class TestListing:
             sessions.list_page(since=seen_at.replace(tzinfo=None))
 
     @pytest.mark.parametrize("user", ["", 1.5, "x" * 256])
-    def test_what_is_no_user_is_refused(self, sessions, user):
+    def test_an_invalid_user_is_refused(self, sessions, user):
         with pytest.raises(TypeError, match="expected a user"):
             sessions.list_page(user=user)
 
-    def test_a_user_may_be_an_integer(self, sessions):
+    def test_a_user_can_be_an_integer(self, sessions):
         session = run(begin(sessions))
         session.login(42)
         run(commit(session))
         assert [info.user for info in sessions.list_page(user=42).sessions] == ["42"]
 
-    def test_a_store_that_cannot_list_is_named(self):
+    def test_the_error_of_a_store_that_cannot_list_names_the_store(self):
         sessions = Sessions(store=CallbackStore(), secret=SECRET)
         for act in (sessions.list_page, sessions.count, lambda: sessions.list_page(user="ada")):
             with pytest.raises(ConfigurationError, match=r"CallbackStore.*use a store (that|with)"):
                 act()
         sessions.close()
 
-    def test_a_number_of_another_store_becomes_an_exact_count(self, clock):
+    def test_a_plain_number_returned_by_a_store_becomes_an_exact_count(self, clock):
         class Counting(MemoryStore):
             async def count(self, now):
                 return 7
@@ -230,15 +230,15 @@ class TestListing:
         assert (found, found.is_exact) == (7, True)
 
 
-class TestTwins:
-    def test_every_verb_that_waits_has_one(self):
+class TestAsyncTwins:
+    def test_every_blocking_method_has_an_async_twin(self):
         for name, method in vars(Sessions).items():
             if inspect.iscoroutinefunction(method):
                 assert name.startswith("a")
                 twin = vars(Sessions)[name[1:]]
                 assert inspect.signature(twin) == inspect.signature(method)
 
-    def test_each_names_the_other_under_a_loop(self, sessions):
+    def test_each_blocking_method_under_an_event_loop_raises_and_names_its_twin(self, sessions):
         async def main():
             for act, twin in [
                 (lambda: sessions.get("0" * 32), "sessions.aget()"),
@@ -258,15 +258,15 @@ class TestTwins:
         asyncio.run(main())
 
 
-class TestSetUp:
-    def test_a_shared_store_needs_a_secret_and_offers_one(self):
-        """The text carries a fresh secret to copy."""
+class TestConstruction:
+    def test_a_shared_store_needs_a_secret_and_the_error_contains_one(self):
+        """It is freshly generated, to copy."""
         with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as caught:
             Sessions(store=FaultyStore(MemoryStore()))
         fresh = str(caught.value).partition("SOJOURN_SECRET=")[2].split()[0]
         Sessions(store=FaultyStore(MemoryStore()), secret=fresh).close()
 
-    def test_a_secret_is_made_for_a_store_of_this_process(self):
+    def test_a_secret_is_generated_for_a_store_of_this_process(self):
         one, two = Sessions(store="memory://"), Sessions(store="memory://")
         side = one.web.cookie_variant(Transport.SECURE)
         ticket = Ticket(bytes(16), bytes(16))
@@ -289,12 +289,12 @@ class TestSetUp:
         with pytest.raises(ConfigurationError, match="install first"):
             sessions.route(lambda: None)
 
-    def test_functions_are_for_a_callback_store(self, sessions):
+    def test_reader_and_writer_need_a_callback_store(self, sessions):
         for act in (sessions.on_read, sessions.on_write):
             with pytest.raises(ConfigurationError, match=r"CallbackStore, found MemoryStore"):
                 act(lambda: None)
 
-    def test_nothing_is_started_by_making_one(self):
+    def test_construction_starts_no_thread(self):
         before = set(threading.enumerate())
         sessions = Sessions(store="memory://")
         assert set(threading.enumerate()) <= before
@@ -303,7 +303,7 @@ class TestSetUp:
         sessions.close()
         sessions.close()
 
-    def test_a_listener_may_come_late(self, sessions):
+    def test_a_listener_can_be_registered_later(self, sessions):
         run(begin(sessions))
         events = []
         sessions.on(Created, events.append)
@@ -311,7 +311,7 @@ class TestSetUp:
         assert events == [Created(session.id)]
 
 
-def test_no_repr_shows_a_secret(sessions):
+def test_reprs_contain_no_secret(sessions):
     """A18."""
     session = run(begin(sessions))
     shown = " ".join(
@@ -342,7 +342,7 @@ class TestUsers:
     def ticket(self, session):
         return Ticket(session._copy.session_id(), session._copy.verifier)
 
-    def test_a_users_sessions_newest_first(self, sessions, clock):
+    def test_the_sessions_of_a_user_are_listed_newest_login_first(self, sessions, clock):
         """ASVS 7.5.2, S15."""
         first = self.login(sessions)
         clock.advance("1 minute")
@@ -355,7 +355,7 @@ class TestUsers:
         clock.advance("30 minutes")
         assert sessions.list_user("ada") == []
 
-    def test_revoking_a_user_keeps_one_session_on_request(self, sessions, clock):
+    def test_revoke_user_keeps_the_session_given_as_keep(self, sessions, clock):
         """S16, ASVS 7.4.2, 7.4.3."""
         events = []
         sessions.on(Revoked, events.append)
@@ -368,16 +368,16 @@ class TestUsers:
         assert self.login(sessions).user == "ada", "logging in again is possible at once"
         assert len(sessions.list_user("ada")) == 2
 
-    def test_each_visitor_learns_why_its_session_was_revoked(self, sessions):
-        """B-41, S16: of one session of the user as of several."""
+    def test_each_visitor_gets_the_reason_of_the_revocation(self, sessions):
+        """B-41, S16: whether one session of the user was revoked or several."""
         for count in (1, 3):
             ended = [self.login(sessions) for _ in range(count)]
             assert sessions.revoke_user("ada", reason="lost") == count
             for session in ended:
                 assert run(load(sessions, self.ticket(session))).ended_reason == "lost"
 
-    def test_a_user_may_be_an_integer(self, sessions):
-        """S15, S16: stored as text; every verb takes both."""
+    def test_a_user_can_be_an_integer(self, sessions):
+        """S15, S16: stored as text; every method accepts both."""
         session = self.login(sessions, 17)
         assert session.user == "17"
         (found,) = sessions.list_user(17)
@@ -385,7 +385,7 @@ class TestUsers:
         assert sessions.credentials_changed(17, keep=session) == 0
         assert sessions.revoke_user(17) == 1
 
-    def test_a_user_may_be_a_uuid(self, sessions):
+    def test_a_user_can_be_a_uuid(self, sessions):
         """S15, S16: such as a primary key; stored as text."""
         user = UUID("0b7e12aa-91d0-4c3b-8a51-7f6e5f8c1e90")
         session = self.login(sessions, user)
@@ -394,8 +394,8 @@ class TestUsers:
         assert sessions.revoke_user(user) == 1
 
     @pytest.mark.parametrize("invalid", [None, True, 1.5, b"ada", "", "a" * 256, "\ud800"])
-    def test_who_is_no_user_has_no_sessions(self, sessions, invalid):
-        """S15, S16: ``None`` is not the user of that name."""
+    def test_none_is_not_a_user(self, sessions, invalid):
+        """S15, S16: ``None`` is not the user with the name "None"."""
         self.login(sessions, "None")
         for act in (sessions.list_user, sessions.revoke_user, sessions.credentials_changed):
             with pytest.raises(TypeError, match="expected a user of 1 to 255 characters"):
@@ -403,8 +403,8 @@ class TestUsers:
         assert len(sessions.list_user("None")) == 1
 
     @pytest.mark.parametrize("keep", ["", "me", "A" * 32, 7])
-    def test_what_is_no_id_keeps_nothing_and_ends_nothing(self, sessions, keep):
-        """ASVS 7.4.3: or a slip would end the caller's own session, too."""
+    def test_an_invalid_id_given_as_keep_is_refused_and_revokes_nothing(self, sessions, keep):
+        """ASVS 7.4.3: otherwise a typing error would end the caller's own session."""
         session = self.login(sessions)
         for wrong in (keep, session):
             with pytest.raises(ValueError, match="keep expects the public ID"):
@@ -412,8 +412,8 @@ class TestUsers:
         assert len(sessions.list_user("ada")) == 1
 
     @pytest.mark.parametrize("reason", [None, 7, object(), "\ud800"])
-    def test_a_reason_that_cannot_be_kept_ends_nothing(self, sessions, reason):
-        """S16: not some of a user's sessions, and then an error."""
+    def test_an_invalid_reason_is_refused_and_revokes_nothing(self, sessions, reason):
+        """S16: it is checked before the first session is revoked."""
         one, two = self.login(sessions, labels={"idp_sid": "s-1"}), self.login(sessions)
         for act in (
             lambda: sessions.revoke(one.id, reason=reason),
@@ -425,8 +425,8 @@ class TestUsers:
                 act()
         assert {info.id for info in sessions.list_user("ada")} == {one.id, two.id}
 
-    def test_back_channel_logout(self, sessions):
-        """ASVS 7.1.3, 7.6.1: everything that logged in through one session of the provider."""
+    def test_back_channel_logout_revokes_the_sessions_of_a_provider_session(self, sessions):
+        """ASVS 7.1.3, 7.6.1."""
         ended = self.login(sessions, labels={"idp_sid": "s-1"})
         kept = self.login(sessions, labels={"idp_sid": "s-2"})
         assert sessions.revoke_where(idp_sid="s-1") == 1
@@ -435,11 +435,11 @@ class TestUsers:
         for wrong in ({}, {"browser": "x"}, {"idp_sid": "a", "browser": "b"}):
             with pytest.raises(TypeError, match="exactly one of idp_sid"):
                 sessions.revoke_where(**wrong)
-        for nothing in (None, "", 7):  # a logout token need not name a session
+        for no_id in (None, "", 7):  # a logout token need not name a session
             with pytest.raises(TypeError, match="idp_sid expects a text"):
-                sessions.revoke_where(idp_sid=nothing)
+                sessions.revoke_where(idp_sid=no_id)
 
-    def test_changed_credentials_end_the_others_and_renew_ones_own(self, sessions):
+    def test_credentials_changed_revokes_other_sessions_and_renews_the_current_one(self, sessions):
         """B-39, ASVS 7.4.3."""
         own, other = self.login(sessions, methods=("password",)), self.login(sessions)
         before = self.ticket(own)
@@ -457,8 +457,8 @@ class TestUsers:
         assert sessions.credentials_changed("ada") == 1
 
     @pytest.mark.parametrize("pending", [False, True])
-    def test_the_session_that_changed_them_is_known_as_before(self, sessions, pending):
-        """ASVS 7.4.3, 7.6.1: by its labels, and remembered; also after a reset that logs in."""
+    def test_credentials_changed_keeps_labels_and_persistence(self, sessions, pending):
+        """ASVS 7.4.3, 7.6.1: also after a password reset that logs the user in."""
         options = {"labels": {"idp_sid": "s-1", "device": "phone"}, "remember": True}
         own = self.login(sessions, methods=("password",), labels={"old": "gone"})
         own = run(load(sessions, self.ticket(own), Browser()))
@@ -473,7 +473,7 @@ class TestUsers:
         assert own._copy.record.persistent
         assert sessions.revoke_where(idp_sid="s-1") == 1
 
-    def test_all_users(self, sessions):
+    def test_revoke_all_revokes_sessions_of_all_users(self, sessions):
         """ASVS 7.4.5."""
         events = []
         sessions.on(Revoked, events.append)
@@ -485,7 +485,7 @@ class TestUsers:
         later = self.login(sessions)
         assert run(load(sessions, self.ticket(later))).user == "ada"
 
-    def test_csrf_tokens(self, sessions):
+    def test_csrf_tokens_are_checked_by_session(self, sessions):
         """NIST SESS-19, SESS-20, B-17."""
         session = self.login(sessions)
         session = run(load(sessions, self.ticket(session)))
@@ -502,9 +502,9 @@ class TestUsers:
             assert not sessions.check_csrf(wrong, session)
         assert not sessions.check_csrf(token, run(load(sessions, None)))
 
-    def test_lists_need_a_store_that_keeps_them(self):
+    def test_lists_need_a_store_with_a_user_index(self):
         class Plain:
-            """The six calls and nothing else."""
+            """A store with the six required methods only."""
 
             def __init__(self):
                 memory = MemoryStore()

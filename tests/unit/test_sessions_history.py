@@ -1,4 +1,4 @@
-"""``sessions.history``: pages of ended sessions, for lists and administrators."""
+"""``sessions.history``: pages of ended sessions."""
 
 from datetime import UTC, datetime
 
@@ -30,13 +30,13 @@ def sessions(store):
 
 
 def log_in(sessions, user):
-    """Return the public ID of a new session."""
+    """Log a user in; return the public ID of the new session."""
     with sessions.open(labels={"browser": "Lynx"}) as visit:
         visit.session.login(user)
     return visit.session.id
 
 
-def test_a_page_shows_what_ended_and_why(sessions):
+def test_a_page_contains_the_ended_sessions_and_their_reasons(sessions):
     session_id = log_in(sessions, "ada")
     at = datetime.fromtimestamp(sessions.config.clock() / 1000, UTC)
     sessions.revoke(session_id, reason="stolen", actor="support")
@@ -52,13 +52,13 @@ def test_a_page_shows_what_ended_and_why(sessions):
         page.sessions[0].labels["browser"] = "Mosaic"
 
 
-def test_unknown_facts_are_none(sessions):
+def test_unknown_fields_are_none(sessions):
     sessions.revoke_all(reason="restart")
     [ended] = sessions.history().sessions
     assert (ended.id, ended.user, ended.created_at, ended.labels) == ("", None, None, {})
 
 
-def test_pages_follow_one_another(sessions, store):
+def test_pages_continue_at_the_cursor(sessions, store):
     entries = [make_entry(AT + number) for number in range(7)]
     run(store.add_history(entries, LIFETIME))
     found, cursor, sizes = [], "", []
@@ -71,8 +71,8 @@ def test_pages_follow_one_another(sessions, store):
     assert sizes == [3, 3, 1]
 
 
-def test_the_sessions_of_one_user(sessions, store):
-    """A page without one of them is not the last: the cursor says so."""
+def test_a_page_for_one_user_contains_only_that_users_sessions(sessions, store):
+    """A page without any of them is not the last one while it has a cursor."""
     entries = [make_entry(AT + number, user=str(number % 4)) for number in range(8)]
     run(store.add_history(entries, LIFETIME))
     first = sessions.history("", 3, user=0)
@@ -83,19 +83,19 @@ def test_the_sessions_of_one_user(sessions, store):
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1_001, True, 1.5, "5", None])
-def test_a_limit_is_bounded(sessions, limit):
+def test_a_limit_out_of_range_is_refused(sessions, limit):
     with pytest.raises(ValueError, match="limit expects 1 to 1000"):
         sessions.history("", limit)
 
 
 @pytest.mark.parametrize("cursor", ["x", "1", "1-1-1", "new:"])
-def test_an_invalid_cursor_is_an_error(sessions, cursor):
+def test_an_invalid_cursor_is_refused(sessions, cursor):
     with pytest.raises(ValueError, match="cursor"):
         sessions.history(cursor)
 
 
 @pytest.mark.parametrize("user", ["", b"ada", "a" * 256])
-def test_a_user_is_a_text(sessions, user):
+def test_a_user_that_is_not_text_is_refused(sessions, user):
     with pytest.raises(TypeError, match="expected a user"):
         sessions.history(user=user)
 
@@ -109,14 +109,14 @@ def test_an_unreadable_entry_is_counted(sessions, store):
     assert (len(page.sessions), page.examined, page.unreadable) == (1, 2, 1)
 
 
-def test_a_store_without_a_history():
+def test_a_store_without_a_history_is_refused():
     sessions = Sessions(store=CallbackStore(), secret=SECRET)
     with pytest.raises(ConfigurationError, match=r"has no history .* and the option history"):
         sessions.history()
 
 
-def test_entries_end_with_their_lifetime(sessions):
-    """S8: they are removed by the purge."""
+def test_expired_entries_are_purged(sessions):
+    """S8."""
     session_id = log_in(sessions, "ada")
     sessions.revoke(session_id)
     sessions.config.clock.advance("29 days")

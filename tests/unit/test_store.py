@@ -44,7 +44,7 @@ CAPABILITIES = {
 }
 
 
-def test_a_store_is_recognized_by_its_six_methods():
+def test_a_store_is_recognised_by_its_six_methods():
     assert isinstance(MemoryStore(), Store)
     assert not isinstance(object(), Store)
 
@@ -54,7 +54,7 @@ def test_a_store_is_recognized_by_its_six_methods():
     assert not isinstance(Incomplete(), Store)
 
 
-def test_requiring_an_event_loop_is_a_capability():
+def test_requires_event_loop_is_a_capability():
     assert not isinstance(MemoryStore(), RequiresEventLoop)
 
 
@@ -66,8 +66,8 @@ def test_results_are_distinct_and_immutable():
     assert Purged(1, finished=True) == (1, True)
 
 
-def test_only_the_json_format_has_a_check_of_values():
-    """Values of every other store are assigned without one."""
+def test_only_the_json_format_checks_values():
+    """Values of every other store are assigned without a check."""
     assert value_check(MemoryStore()) is None
     assert value_check(CallbackStore()) is None
     with pytest.raises(NotSerializable):

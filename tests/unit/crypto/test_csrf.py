@@ -1,4 +1,4 @@
-"""CSRF tokens: which session's are accepted, and that nothing else is."""
+"""CSRF tokens: the token of a session is accepted, every other text is refused."""
 
 import base64
 import inspect
@@ -28,22 +28,22 @@ def test_a_session_accepts_its_own_token(verifier):
 
 
 def test_the_token_of_another_session_is_refused():
-    """NIST SESS-20: an attacker has tokens too, of the attacker's own session."""
+    """NIST SESS-20: an attacker has valid tokens of the attacker's own session."""
     assert not TOKENS.check(TOKENS.make(FOREIGN), [CURRENT, FORMER])
     assert not TOKENS.check(TOKEN, [FOREIGN])
     assert not TOKENS.check(TOKEN, [])
 
 
-def test_a_token_ends_with_its_verifier_and_lives_through_the_grace():
-    """NIST SESS-20: a rotation replaces it; a form that was open meanwhile still works."""
+def test_a_token_is_valid_as_long_as_its_verifier():
+    """NIST SESS-20: until the grace period of a rotation ends, so that open forms still work."""
     earlier = TOKENS.make(FORMER)
     assert TOKENS.check(earlier, [CURRENT, FORMER])
     assert not TOKENS.check(earlier, [CURRENT, NO_VERIFIER])
     assert not TOKENS.check(earlier, [CURRENT])
 
 
-def test_no_token_shows_what_another_one_shows():
-    """BREACH: a page that is loaded again and again never repeats what is secret in it."""
+def test_two_tokens_of_one_session_have_no_common_part():
+    """BREACH: pages that are loaded repeatedly never repeat the secret part."""
     made = [TOKENS.make(CURRENT) for _ in range(200)]
     for at in range(TOKEN_CHARACTERS - 1):
         assert len({token[at] for token in made}) > 20
@@ -51,13 +51,13 @@ def test_no_token_shows_what_another_one_shows():
 
 
 def test_a_session_without_a_verifier_has_no_token():
-    """NIST SESS-20: a token that all visitors share is one that the attacker has."""
+    """NIST SESS-20: a token shared by all visitors would be known to the attacker."""
     with pytest.raises(ValueError, match="verifier"):
         TOKENS.make(NO_VERIFIER)
 
 
 def test_no_token_is_accepted_for_an_absent_verifier():
-    """NIST SESS-20: the 32 zeros of a record without a former verifier are no verifier."""
+    """NIST SESS-20: 32 zero bytes in a record mean that there is no previous verifier."""
     mac = digest(derive(NEW, b"csrf", "default", 32), NO_VERIFIER, "sha256")
     token = base64.urlsafe_b64encode(bytes(32) + mac)[:TOKEN_CHARACTERS].decode()
     assert not TOKENS.check(token, [NO_VERIFIER])
@@ -65,14 +65,14 @@ def test_no_token_is_accepted_for_an_absent_verifier():
 
 
 def test_a_token_is_the_documented_hmac():
-    """Written out, so that no release ends the tokens of open pages unnoticed."""
+    """Computed independently, so that no release invalidates the tokens of open pages."""
     mac = digest(derive(NEW, b"csrf", "default", 32), CURRENT, "sha256")
     raw = base64.urlsafe_b64decode(TOKEN + "==")
     assert bytes(a ^ b for a, b in zip(raw[:32], raw[32:], strict=True)) == mac
 
 
-def test_newest_secret_makes_and_every_secret_is_accepted():
-    """ASVS 11.2.2: open pages survive the replacement of a secret."""
+def test_tokens_are_made_with_the_newest_secret_and_accepted_with_every_secret():
+    """ASVS 11.2.2: open pages stay valid when a secret is replaced."""
     old, new = CsrfTokens([OLD], realm="default"), CsrfTokens([NEW], realm="default")
     assert TOKENS.check(old.make(CURRENT), [CURRENT])
     assert new.check(TOKEN, [CURRENT])
@@ -84,7 +84,7 @@ def test_a_token_of_another_realm_is_refused():
     assert not CsrfTokens([NEW, OLD], realm="other").check(TOKEN, [CURRENT])
 
 
-def test_every_flipped_bit_is_refused():
+def test_a_token_with_a_flipped_bit_is_refused():
     raw = base64.urlsafe_b64decode(TOKEN + "==")
     for bit in range(8 * len(raw)):
         flipped = bytearray(raw)
@@ -102,7 +102,7 @@ def test_every_flipped_bit_is_refused():
     ],
     ids=lambda value: type(value).__name__,  # not the value: TOKEN is random
 )  # fmt: skip
-def test_what_is_no_token_is_wrong_and_not_an_error(value):
+def test_a_value_that_is_not_a_token_is_refused_without_an_error(value):
     assert TOKENS.check(value, [CURRENT]) is False
 
 

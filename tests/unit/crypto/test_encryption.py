@@ -1,4 +1,4 @@
-"""Encryption at rest, against attackers who can read or write the database or know the secret."""
+"""Encryption at rest, against attackers who read or write the database or know the secret."""
 
 import pickle
 from hmac import digest
@@ -22,7 +22,7 @@ from sojourn.record import Contents, Record, UnreadableRecord, pack_body
 
 OLD, NEW = b"an older secret of the ring, 32 B", b"the newest secret of this ring 32"
 ID, OTHER_ID = bytes(range(16)), bytes(range(16, 32))
-VERIFIER, NEXT, STRANGER = b"v" * 16, b"n" * 16, b"s" * 16
+VERIFIER, NEXT, UNRELATED = b"v" * 16, b"n" * 16, b"s" * 16
 CONTENTS = Contents("ada", {"browser": "Firefox"}, {"cart": b"\xa6apples", "n": b"\x01"})
 ANY_CONTENTS = st.builds(
     Contents,
@@ -34,11 +34,13 @@ ANY_CONTENTS = st.builds(
 CLEAR = Plaintext()
 BY_SECRET = SecretCipher([NEW], realm="default")
 BY_TICKET = TicketCipher([NEW], realm="default")
-SEALING = [BY_SECRET, BY_TICKET]
-ALL = [CLEAR, *SEALING]
+ENCRYPTING = [BY_SECRET, BY_TICKET]
+ALL = [CLEAR, *ENCRYPTING]
 
-each_sealing = pytest.mark.parametrize("way", SEALING, ids=lambda way: type(way).__name__)
-each_way = pytest.mark.parametrize("way", ALL, ids=lambda way: type(way).__name__)
+each_encryption = pytest.mark.parametrize(
+    "cipher", ENCRYPTING, ids=lambda cipher: type(cipher).__name__
+)
+each_cipher = pytest.mark.parametrize("cipher", ALL, ids=lambda cipher: type(cipher).__name__)
 each_class = pytest.mark.parametrize("kind", [SecretCipher, TicketCipher])
 
 
@@ -55,13 +57,13 @@ def record(body, *, session_id=ID):
     )
 
 
-def stored(way, contents=CONTENTS, *, verifier=VERIFIER):
-    return record(way.encrypt(ID, contents, verifier=verifier))
+def stored(cipher, contents=CONTENTS, *, verifier=VERIFIER):
+    return record(cipher.encrypt(ID, contents, verifier=verifier))
 
 
-def refused(way, body, *, verifier=VERIFIER, session_id=ID, match=None):
+def refused(cipher, body, *, verifier=VERIFIER, session_id=ID, match=None):
     with pytest.raises(UnreadableRecord, match=match) as caught:
-        way.decrypt(record(body, session_id=session_id), verifier)
+        cipher.decrypt(record(body, session_id=session_id), verifier)
     assert session_id.hex() in str(caught.value)
     return True
 
@@ -83,157 +85,158 @@ PINNED_BY_TICKET = (
 )
 
 
-# What opens
+# Decryption
 
 
 @pytest.mark.parametrize(
-    ("way", "body"), [(BY_SECRET, PINNED_BY_SECRET), (BY_TICKET, PINNED_BY_TICKET)]
+    ("cipher", "body"), [(BY_SECRET, PINNED_BY_SECRET), (BY_TICKET, PINNED_BY_TICKET)]
 )
-def test_a_body_of_an_earlier_version_of_this_library_opens(way, body):
-    """S9: the keys are derived as before."""
-    assert way.decrypt(record(bytes.fromhex(body)), VERIFIER) == CONTENTS
+def test_a_body_of_an_earlier_release_is_decrypted(cipher, body):
+    """S9: the derivation of the keys has not changed."""
+    assert cipher.decrypt(record(bytes.fromhex(body)), VERIFIER) == CONTENTS
 
 
 @pytest.mark.parametrize(
-    ("way", "other", "text"),
+    ("cipher", "other", "text"),
     [
         (BY_SECRET, SecretCipher([OLD], realm="default"), "encrypted with a secret that is not"),
         (BY_TICKET, TicketCipher([OLD], realm="default"), "encrypted for another ticket or secret"),
     ],
 )
-def test_the_error_names_possible_causes(way, other, text):
-    assert refused(other, stored(way).body, match=f"was changed, or {text}")
+def test_the_error_names_possible_causes(cipher, other, text):
+    assert refused(other, stored(cipher).body, match=f"was changed, or {text}")
     changed = bytearray(stored(BY_TICKET).body)
     changed[-1] ^= 1
     assert refused(BY_TICKET, bytes(changed), match="was changed$")
 
 
-@each_way
+@each_cipher
 @given(contents=ANY_CONTENTS)
-def test_what_was_sealed_opens(way, contents):
-    assert way.decrypt(stored(way, contents), VERIFIER) == contents
+def test_an_encrypted_body_is_decrypted(cipher, contents):
+    assert cipher.decrypt(stored(cipher, contents), VERIFIER) == contents
 
 
-@each_way
+@each_cipher
 @pytest.mark.parametrize("size", [0, 200, 300, 65_000, 70_000])
-def test_data_of_every_size_opens(way, size):
-    """The length of the sealed part is spelled in one way, however long it is."""
+def test_data_of_every_size_is_decrypted(cipher, size):
+    """The length of the sealed part has one encoding for every size."""
     contents = Contents("ada", {}, {"k": bytes(size)})
-    assert way.decrypt(stored(way, contents), VERIFIER) == contents
+    assert cipher.decrypt(stored(cipher, contents), VERIFIER) == contents
 
 
-@each_way
+@each_cipher
 @given(contents=ANY_CONTENTS, later=ANY_CONTENTS)
-def test_a_save_over_an_earlier_body_opens(way, contents, later):
-    """A session changes user, labels and data during its life; the ticket stays."""
-    first = way.encrypt(ID, contents, verifier=VERIFIER)
-    second = way.encrypt(ID, later, verifier=VERIFIER, base=first)
-    assert way.decrypt(record(second), VERIFIER) == later
+def test_a_body_saved_over_an_earlier_one_is_decrypted(cipher, contents, later):
+    """User, labels and data change during a session; the ticket does not."""
+    first = cipher.encrypt(ID, contents, verifier=VERIFIER)
+    second = cipher.encrypt(ID, later, verifier=VERIFIER, base=first)
+    assert cipher.decrypt(record(second), VERIFIER) == later
 
 
-def test_clear_bodies_are_those_of_a_record():
-    """Without encryption, the format is that of a record."""
+def test_without_encryption_a_body_has_the_format_of_a_record():
     body = CLEAR.encrypt(ID, CONTENTS, verifier=VERIFIER)
     assert body == pack_body("ada", {"browser": "Firefox"}, CONTENTS.data)
     assert CLEAR.decrypt(record(body), VERIFIER) == record(body).contents()
 
 
-@each_sealing
+@each_encryption
 @pytest.mark.parametrize("user", [None, "ada"])
-def test_lists_read_user_and_labels_without_a_key(way, user):
-    """ASVS 7.5.2: who is listed where needs neither ticket nor secret."""
-    found = stored(way, Contents(user, {"idp_sid": "s-1"}, {"a": b"\x01"}))
+def test_user_and_labels_are_readable_without_a_key(cipher, user):
+    """ASVS 7.5.2: lists need neither ticket nor secret."""
+    found = stored(cipher, Contents(user, {"idp_sid": "s-1"}, {"a": b"\x01"}))
     assert found.index_names() == (() if user is None else ("user:ada", "idp_sid:s-1"))
 
 
-# What the database shows
+# Contents of the database
 
 
-@each_sealing
+@each_encryption
 @given(value=st.text("abcdefghij", min_size=8, max_size=40))
-def test_the_database_shows_nothing_of_the_data(way, value):
-    """B-48, ASVS 14.2: neither values nor keys are in what is stored."""
-    body = stored(way, Contents("ada", {}, {"a key of the handler": value.encode()})).body
+def test_the_database_contains_no_plaintext_data(cipher, value):
+    """B-48, ASVS 14.2: neither values nor keys are stored in clear."""
+    body = stored(cipher, Contents("ada", {}, {"a key of the handler": value.encode()})).body
     assert value.encode() not in body
     assert b"a key of the handler" not in body
 
 
-@each_sealing
-def test_the_same_data_is_sealed_differently_each_time(way):
-    """B-15: a reader of the database does not even see that a value came back."""
-    bodies = {sealed_part(way.encrypt(ID, CONTENTS, verifier=VERIFIER))[-40:] for _ in range(100)}
+@each_encryption
+def test_the_same_data_is_encrypted_differently_each_time(cipher):
+    """B-15: a reader of the database cannot detect a repeated value."""
+    bodies = {
+        sealed_part(cipher.encrypt(ID, CONTENTS, verifier=VERIFIER))[-40:] for _ in range(100)
+    }
     assert len(bodies) == 100
-    base = way.encrypt(ID, CONTENTS, verifier=VERIFIER)
-    again = {way.encrypt(ID, CONTENTS, verifier=VERIFIER, base=base)[-40:] for _ in range(100)}
+    base = cipher.encrypt(ID, CONTENTS, verifier=VERIFIER)
+    again = {cipher.encrypt(ID, CONTENTS, verifier=VERIFIER, base=base)[-40:] for _ in range(100)}
     assert len(again) == 100
 
 
-@pytest.mark.parametrize("way", ALL, ids=lambda way: type(way).__name__)
-def test_no_representation_shows_a_key(way):
+@pytest.mark.parametrize("cipher", ALL, ids=lambda cipher: type(cipher).__name__)
+def test_no_representation_shows_a_key(cipher):
     """A18."""
-    assert NEW.decode() not in repr(way)
-    assert VERIFIER.decode() not in repr(way)
+    assert NEW.decode() not in repr(cipher)
+    assert VERIFIER.decode() not in repr(cipher)
 
 
 # An attacker with write access to the database
 
 
-@each_sealing
-def test_every_flipped_bit_is_refused(way):
-    """B-15: in user, labels, length, mark, slot, nonce, tag and data alike."""
-    body = stored(way).body
+@each_encryption
+def test_a_body_with_a_flipped_bit_is_refused(cipher):
+    """B-15: in user, labels, length, marker, slot, nonce, tag and data."""
+    body = stored(cipher).body
     free = range(0)
-    if way is BY_TICKET:  # the second slot is empty and free to hold anything: it opens nothing
+    if cipher is BY_TICKET:  # the second slot is not used, so its content is not authenticated
         start = body.index(sealed_part(body)) + 1 + 48
         free = range(start, start + 48)
     for bit in range(8 * len(body)):
         flipped = bytearray(body)
         flipped[bit // 8] ^= 1 << bit % 8
         if bit // 8 in free:
-            assert way.decrypt(record(bytes(flipped)), VERIFIER) == CONTENTS
+            assert cipher.decrypt(record(bytes(flipped)), VERIFIER) == CONTENTS
         else:
-            assert refused(way, bytes(flipped))
+            assert refused(cipher, bytes(flipped))
 
 
-@each_sealing
-def test_bodies_cut_or_lengthened_are_refused(way):
-    """B-21: at every byte, and cuts inside the sealed part whose length was mended too."""
-    body = stored(way).body
+@each_encryption
+def test_truncated_and_extended_bodies_are_refused(cipher):
+    """B-21: at every byte, and inside the sealed part with a corrected length."""
+    body = stored(cipher).body
     sealed = sealed_part(body)
     head = body[: -len(sealed) - 4]
     for end in range(len(body)):
-        assert refused(way, body[:end])
+        assert refused(cipher, body[:end])
     for end in range(len(sealed)):
-        assert refused(way, head + end.to_bytes(4) + sealed[:end])
-        assert refused(way, head + (len(sealed) - end - 1).to_bytes(4) + sealed[end + 1 :])
+        assert refused(cipher, head + end.to_bytes(4) + sealed[:end])
+        assert refused(cipher, head + (len(sealed) - end - 1).to_bytes(4) + sealed[end + 1 :])
     for tail in (b"\0", b"\xc0", bytes(16)):
-        assert refused(way, body + tail)
-        assert refused(way, head + (len(sealed) + len(tail)).to_bytes(4) + sealed + tail)
-        assert refused(way, b"\x94" + body[1:] + tail)
+        assert refused(cipher, body + tail)
+        assert refused(cipher, head + (len(sealed) + len(tail)).to_bytes(4) + sealed + tail)
+        assert refused(cipher, b"\x94" + body[1:] + tail)
 
 
-@each_sealing
+@each_encryption
 @given(junk=st.binary(max_size=300))
-def test_no_bytes_of_others_open(way, junk):
-    """S9, B-13: whatever it is, the answer is UnreadableRecord and nothing else."""
-    assert refused(way, junk)
-    head = stored(way).body[: -len(sealed_part(stored(way).body)) - 4]
-    for mark in (b"", b"\x01", b"\x02"):
-        assert refused(way, head + len(mark + junk).to_bytes(4) + mark + junk)
+def test_arbitrary_bytes_are_refused(cipher, junk):
+    """S9, B-13: every other exception than UnreadableRecord would be a fault."""
+    assert refused(cipher, junk)
+    head = stored(cipher).body[: -len(sealed_part(stored(cipher).body)) - 4]
+    for marker in (b"", b"\x01", b"\x02"):
+        assert refused(cipher, head + len(marker + junk).to_bytes(4) + marker + junk)
 
 
-@each_sealing
-def test_a_body_does_not_open_in_another_session(way):
-    """Who may write to the database cannot swap records, with one ticket or with two."""
-    body = stored(way).body
-    assert refused(way, body, session_id=OTHER_ID)
-    other = way.encrypt(OTHER_ID, CONTENTS, verifier=STRANGER)
-    for verifier in (VERIFIER, STRANGER):
-        assert refused(way, body, session_id=OTHER_ID, verifier=verifier)
-        assert refused(way, other, verifier=verifier)
+@each_encryption
+def test_a_body_of_another_session_is_refused(cipher):
+    """An attacker who writes to the database cannot swap records, with one ticket or two."""
+    body = stored(cipher).body
+    assert refused(cipher, body, session_id=OTHER_ID)
+    other = cipher.encrypt(OTHER_ID, CONTENTS, verifier=UNRELATED)
+    for verifier in (VERIFIER, UNRELATED):
+        assert refused(cipher, body, session_id=OTHER_ID, verifier=verifier)
+        assert refused(cipher, other, verifier=verifier)
 
 
-@each_sealing
+@each_encryption
 @pytest.mark.parametrize(
     "contents",
     [
@@ -245,33 +248,33 @@ def test_a_body_does_not_open_in_another_session(way):
     ],
     ids=lambda contents: f"{contents.user} {contents.labels}",
 )
-def test_user_and_labels_cannot_be_changed_beside_the_data(way, contents):
-    """A session must not become another user's by an UPDATE."""
-    mine, theirs = stored(way).body, stored(way, contents).body
+def test_changed_user_and_labels_are_refused(cipher, contents):
+    """A session must not become that of another user by an UPDATE."""
+    mine, theirs = stored(cipher).body, stored(cipher, contents).body
     cut = len(theirs) - len(sealed_part(theirs))
-    assert refused(way, theirs[:cut] + sealed_part(mine))
+    assert refused(cipher, theirs[:cut] + sealed_part(mine))
 
 
-@each_sealing
-def test_a_body_spelled_otherwise_is_refused(way):
-    """What is bound are the bytes, so msgpack's other spellings of the same change nothing."""
-    body = stored(way).body
+@each_encryption
+def test_another_encoding_of_the_same_body_is_refused(cipher):
+    """The bytes are authenticated, so other msgpack encodings are refused."""
+    body = stored(cipher).body
     sealed = sealed_part(body)
     short = msgspec.msgpack.encode(["ada", {"browser": "Firefox"}, sealed])
     assert short != body
-    assert refused(way, short)
-    assert refused(way, b"\xdc\x00\x03" + body[1:])
-    assert refused(way, body.replace(b"\xa3ada", b"\xd9\x03ada", 1))
+    assert refused(cipher, short)
+    assert refused(cipher, b"\xdc\x00\x03" + body[1:])
+    assert refused(cipher, body.replace(b"\xa3ada", b"\xd9\x03ada", 1))
 
 
-@each_sealing
-def test_a_body_in_clear_is_refused_while_encryption_is_on(way):
-    """Otherwise an attacker with write access to the database could plant a body."""
+@each_encryption
+def test_a_plaintext_body_is_refused_with_encryption(cipher):
+    """An attacker who writes to the database could otherwise plant a body."""
     assert refused(
-        way, stored(CLEAR).body, match="is plaintext, and encrypt is on: it may be forged$"
+        cipher, stored(CLEAR).body, match="is plaintext, and encrypt is on: it may be forged$"
     )
     with pytest.raises(UnreadableRecord, match="is plaintext"):
-        way.decrypt(record(pack_body("root", {}, {})), VERIFIER)
+        cipher.decrypt(record(pack_body("root", {}, {})), VERIFIER)
 
 
 @pytest.mark.parametrize(
@@ -283,44 +286,46 @@ def test_a_body_in_clear_is_refused_while_encryption_is_on(way):
     ],
     ids=["encrypt", "rewrap", "drop_previous"],
 )
-def test_no_planted_body_is_built_upon(use):
-    """Neither one in clear, nor one by secret, nor junk lends anything to the next body."""
+def test_a_planted_body_is_not_used_for_the_next_one(use):
+    """Neither a plaintext body, nor one sealed by secret, nor arbitrary bytes."""
     for body in (stored(CLEAR).body, stored(BY_SECRET).body, b"junk"):
         with pytest.raises(UnreadableRecord):
             use(body)
 
 
-@each_sealing
-def test_a_sealed_body_is_refused_while_encryption_is_off(way):
-    assert refused(CLEAR, stored(way).body, match=" is encrypted, and encrypt is off$")
+@each_encryption
+def test_an_encrypted_body_is_refused_without_encryption(cipher):
+    assert refused(CLEAR, stored(cipher).body, match=" is encrypted, and encrypt is off$")
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc0", b"\x93\xc0\x80", pickle.dumps({"user": "root"})])
 def test_damaged_bodies_are_refused_in_every_mode(body):
     """S9, B-10."""
-    for way in ALL:
-        assert refused(way, body, match="damaged")
+    for cipher in ALL:
+        assert refused(cipher, body, match="damaged")
 
 
-def test_text_that_is_no_text_is_refused_in_every_mode():
-    for way in ALL:
-        assert refused(way, stored(way).body.replace(b"Firefox", b"\xff\xff\xff\xff\xff\xff\xff"))
+def test_text_that_is_not_utf8_is_refused_in_every_mode():
+    for cipher in ALL:
+        assert refused(
+            cipher, stored(cipher).body.replace(b"Firefox", b"\xff\xff\xff\xff\xff\xff\xff")
+        )
 
 
-def test_a_body_of_one_mode_does_not_open_in_the_other():
+def test_a_body_of_one_mode_is_refused_in_the_other():
     """Encryption by ticket never falls back to encryption by secret."""
     assert refused(BY_TICKET, stored(BY_SECRET).body, match="another mode")
     assert refused(
         BY_SECRET, stored(BY_TICKET).body, match=" was encrypted in another mode of encrypt$"
     )
-    for way, mark in ((BY_TICKET, b"\x02"), (BY_SECRET, b"\x01")):
-        other = stored(BY_SECRET if way is BY_TICKET else BY_TICKET).body
+    for cipher, mark in ((BY_TICKET, b"\x02"), (BY_SECRET, b"\x01")):
+        other = stored(BY_SECRET if cipher is BY_TICKET else BY_TICKET).body
         at = other.index(sealed_part(other))
-        assert refused(way, other[:at] + mark + other[at + 1 :])
+        assert refused(cipher, other[:at] + mark + other[at + 1 :])
 
 
-def test_an_attacker_with_the_key_still_runs_no_code():
-    """B-11: with the secret leaked, a crafted body is unreadable and not more."""
+def test_an_attacker_with_the_key_cannot_run_code():
+    """B-11: with a leaked secret, a crafted body is unreadable."""
     plain = pickle.dumps({"user": "root"})
     head = b"\x93\xc0\x80\xc6" + (1 + 16 + 16 + len(plain)).to_bytes(4)
     cipher = AESSIV(derive(NEW, b"data", "default", 64))
@@ -332,8 +337,8 @@ def test_an_attacker_with_the_key_still_runs_no_code():
 
 
 @each_class
-def test_newest_secret_seals_and_every_secret_opens(kind):
-    """ASVS 11.2.2: records from before a secret was replaced keep working."""
+def test_bodies_are_sealed_with_the_newest_secret_and_opened_with_every_secret(kind):
+    """ASVS 11.2.2: records from before a secret was replaced stay readable."""
     old, ring, new = (kind(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
     before = stored(old)
     assert ring.decrypt(before, VERIFIER) == CONTENTS
@@ -344,8 +349,8 @@ def test_newest_secret_seals_and_every_secret_opens(kind):
 
 
 @each_class
-def test_a_save_moves_a_record_to_the_newest_secret(kind):
-    """ASVS 11.2.2: an old secret can be taken out once the records have been written again."""
+def test_a_save_encrypts_a_record_with_the_newest_secret(kind):
+    """ASVS 11.2.2: an old secret can be removed once the records were written again."""
     old, ring, new = (kind(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
     body = old.encrypt(ID, CONTENTS, verifier=VERIFIER)
     saved = ring.encrypt(ID, CONTENTS, verifier=VERIFIER, base=body)
@@ -353,8 +358,8 @@ def test_a_save_moves_a_record_to_the_newest_secret(kind):
     assert refused(old, saved)
 
 
-def test_during_a_rotation_each_ticket_moves_its_own_half():
-    """ASVS 11.2.2: a save by the former ticket leaves the wrapping of the current one alone."""
+def test_a_save_during_a_rotation_wraps_the_key_of_its_own_ticket_only():
+    """ASVS 11.2.2: a save with the previous ticket keeps the wrapping of the current one."""
     old, ring, new = (TicketCipher(each, realm="default") for each in ([OLD], [NEW, OLD], [NEW]))
     body = old.rewrap(stored(old), VERIFIER, new=NEXT)
     saved = ring.encrypt(ID, CONTENTS, verifier=VERIFIER, base=body)
@@ -364,28 +369,28 @@ def test_during_a_rotation_each_ticket_moves_its_own_half():
 
 
 @each_class
-def test_another_realm_reads_nothing(kind):
+def test_a_body_of_another_realm_is_refused(kind):
     """S14, B-29."""
     assert refused(kind([NEW], realm="other"), stored(kind([NEW], realm="default")).body)
 
 
-# By ticket
+# Encryption by ticket
 
 
 @given(verifier=st.binary(min_size=16, max_size=16))
-def test_database_and_secret_together_read_nothing(verifier):
-    """B-48: of the verifier, which has a part in the key, the database has only a hash."""
+def test_the_database_and_the_secret_together_cannot_decrypt(verifier):
+    """B-48: the key depends on the verifier, of which the database has only a hash."""
     body = stored(BY_TICKET).body
     assert verifier == VERIFIER or refused(BY_TICKET, body, verifier=verifier)
 
 
-def test_the_secret_has_a_part_in_the_key_of_a_ticket():
-    """A stolen ticket without the secret opens nothing either."""
+def test_a_ticket_without_the_secret_cannot_decrypt():
+    """A stolen ticket is not sufficient."""
     assert refused(TicketCipher([OLD], realm="default"), stored(BY_TICKET).body)
 
 
 def test_the_wrapping_key_is_one_block_of_hkdf_expand():
-    """RFC 5869 2.3: T(1) = HMAC(PRK, info | 0x01), written out, so that no release changes it."""
+    """RFC 5869 2.3: T(1) = HMAC(PRK, info | 0x01), computed independently."""
     body = stored(BY_TICKET).body
     root = derive(NEW, b"data by ticket", "default", 32)
     wrapper = AESSIV(digest(root, VERIFIER + b"\x01", "sha256"))
@@ -393,20 +398,20 @@ def test_the_wrapping_key_is_one_block_of_hkdf_expand():
 
 
 def test_a_rotation_wraps_the_key_again_and_keeps_the_data():
-    """Both tickets open the body until the new one was seen; a stranger's never does."""
+    """Both tickets decrypt until the new one was used; a ticket of another session never does."""
     before = stored(BY_TICKET)
     after = record(BY_TICKET.rewrap(before, VERIFIER, new=NEXT))
     assert after.body[-50:] == before.body[-50:]  # nonce, tag and 18 bytes of data
     assert len(after.body) == len(before.body)
     for verifier in (VERIFIER, NEXT):
         assert BY_TICKET.decrypt(after, verifier) == CONTENTS
-    assert refused(BY_TICKET, after.body, verifier=STRANGER)
+    assert refused(BY_TICKET, after.body, verifier=UNRELATED)
     assert refused(BY_TICKET, after.body, verifier=bytes(16))
 
 
 @pytest.mark.parametrize("writer", [VERIFIER, NEXT])
-def test_a_save_by_either_ticket_of_a_rotation_opens_for_both(writer):
-    """Parallel requests of a rotating session lose nothing."""
+def test_a_save_by_either_ticket_of_a_rotation_is_decrypted_by_both(writer):
+    """Parallel requests of a session that rotates lose no data."""
     body = BY_TICKET.rewrap(stored(BY_TICKET), VERIFIER, new=NEXT)
     later = Contents("ada", {}, {"n": b"\x02"})
     saved = BY_TICKET.encrypt(ID, later, verifier=writer, base=body)
@@ -414,23 +419,23 @@ def test_a_save_by_either_ticket_of_a_rotation_opens_for_both(writer):
         assert BY_TICKET.decrypt(record(saved), reader) == later
 
 
-def test_a_second_rotation_shuts_the_first_ticket_out():
+def test_after_a_second_rotation_the_first_ticket_cannot_decrypt():
     once = record(BY_TICKET.rewrap(stored(BY_TICKET), VERIFIER, new=NEXT))
-    twice = BY_TICKET.rewrap(once, NEXT, new=STRANGER)
-    assert BY_TICKET.decrypt(record(twice), STRANGER) == CONTENTS
+    twice = BY_TICKET.rewrap(once, NEXT, new=UNRELATED)
+    assert BY_TICKET.decrypt(record(twice), UNRELATED) == CONTENTS
     assert BY_TICKET.decrypt(record(twice), NEXT) == CONTENTS
     assert refused(BY_TICKET, twice, verifier=VERIFIER)
 
 
-def test_a_former_ticket_is_forgotten_when_the_new_one_was_seen():
+def test_after_the_new_ticket_was_used_the_previous_one_cannot_decrypt():
     rotated = record(BY_TICKET.rewrap(stored(BY_TICKET), VERIFIER, new=NEXT))
     body = BY_TICKET.drop_previous(rotated)
     assert BY_TICKET.decrypt(record(body), NEXT) == CONTENTS
     assert refused(BY_TICKET, body, verifier=VERIFIER)
 
 
-def test_a_login_takes_a_new_key_that_no_earlier_ticket_opens():
-    """ASVS 7.2.4, B-25: also with the secret and the record as it was before the login."""
+def test_a_login_creates_a_key_that_no_earlier_ticket_decrypts():
+    """ASVS 7.2.4, B-25: even with the secret and the record from before the login."""
     anonymous = stored(BY_TICKET)
     login = BY_TICKET.encrypt(ID, CONTENTS, verifier=NEXT)
     assert refused(BY_TICKET, login, verifier=VERIFIER)
@@ -439,19 +444,19 @@ def test_a_login_takes_a_new_key_that_no_earlier_ticket_opens():
     assert refused(BY_TICKET, head + before[:97] + after[97:])
 
 
-def test_a_stranger_can_neither_save_over_a_body_nor_rotate_it():
+def test_without_a_valid_ticket_a_body_can_neither_be_saved_nor_rotated():
     found = stored(BY_TICKET)
     with pytest.raises(UnreadableRecord):
-        BY_TICKET.encrypt(ID, CONTENTS, verifier=STRANGER, base=found.body)
+        BY_TICKET.encrypt(ID, CONTENTS, verifier=UNRELATED, base=found.body)
     with pytest.raises(UnreadableRecord):
-        BY_TICKET.rewrap(found, STRANGER, new=NEXT)
+        BY_TICKET.rewrap(found, UNRELATED, new=NEXT)
 
 
-@pytest.mark.parametrize("way", [CLEAR, BY_SECRET], ids=lambda way: type(way).__name__)
-def test_without_the_ticket_in_the_key_a_rotation_changes_no_body(way):
-    found = stored(way)
-    assert way.rewrap(found, VERIFIER, new=NEXT) is found.body
-    assert way.drop_previous(found) is found.body
+@pytest.mark.parametrize("cipher", [CLEAR, BY_SECRET], ids=lambda cipher: type(cipher).__name__)
+def test_with_encryption_by_secret_a_rotation_changes_no_body(cipher):
+    found = stored(cipher)
+    assert cipher.rewrap(found, VERIFIER, new=NEXT) is found.body
+    assert cipher.drop_previous(found) is found.body
 
 
 # The option
@@ -465,8 +470,8 @@ def test_the_option_chooses_the_cipher(encrypt, kind):
 
 
 @pytest.mark.parametrize("encrypt", [None, 0, 1, "", "secret", "Ticket", b"ticket"])
-def test_any_other_value_is_a_configuration_error(encrypt):
-    """B-60: data must not be believed to be encrypted when it is not."""
+def test_an_invalid_option_is_a_configuration_error(encrypt):
+    """B-60: data must not be stored in clear by mistake."""
     with pytest.raises(ConfigurationError, match=r"encrypt expects False, True or 'ticket'"):
         body_cipher(encrypt, [NEW], realm="default")
 

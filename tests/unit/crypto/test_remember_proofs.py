@@ -1,4 +1,4 @@
-"""Proofs of ``_crypto/remember_proofs.py``."""
+"""Proofs in "remember me" cookies, of ``_crypto/remember_proofs.py``."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def proofs(*secrets, realm="default"):
     return RememberProofs(secrets or SECRETS, realm=realm)
 
 
-def test_a_proof_is_a_text_of_fixed_length():
+def test_a_proof_is_a_string_of_fixed_length():
     text = proofs().seal(PROOF, "ada", name="sid-remember")
     assert len(text) == PROOF_CHARACTERS
     assert proofs().unseal(text, "ada", name="sid-remember") == PROOF
@@ -34,8 +34,8 @@ def test_a_proof_is_for_one_user_cookie_and_realm(user, name, realm):
     assert proofs(realm=realm).unseal(text, user, name=name) is None
 
 
-def test_every_changed_text_is_invalid():
-    """B-14: the unused bits of the last character included."""
+def test_a_changed_proof_is_invalid():
+    """B-14: including the unused bits of the last character."""
     text = proofs().seal(PROOF, "ada", name="c")
     for position in range(PROOF_CHARACTERS):
         for character in "AQgw_-0z":

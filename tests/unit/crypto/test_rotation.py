@@ -19,8 +19,8 @@ def following(chain, number, verifier=VERIFIER):
     return verifier
 
 
-def test_the_derivation_is_fixed():
-    """B-40: a process of another version must recognise the verifiers of this one."""
+def test_the_derivation_never_changes():
+    """B-40: processes of different releases must recognise each other's verifiers."""
     info = b"sojourn/v1/rotation/shop"
     key = HKDF(algorithm=SHA256(), length=32, salt=b"sojourn", info=info).derive(NEW)
     chain = VerifierChain([NEW, OLD], realm="shop")
@@ -28,8 +28,8 @@ def test_the_derivation_is_fixed():
 
 
 @pytest.mark.parametrize("secrets", [[NEW], [NEW, OLD], [OLD, NEW]])
-def test_a_replaced_verifier_leads_to_the_current_one(secrets):
-    """A9, B-40: up to a number of rotations, also made with an older secret."""
+def test_a_replaced_verifier_is_recognised_as_a_predecessor(secrets):
+    """A9, B-40: for a limited number of rotations, also with an older secret."""
     current = following(VerifierChain([NEW], realm="shop"), MAX_DESCENDANTS)
     chain = VerifierChain(secrets, realm="shop")
     assert chain.descendant(ID, VERIFIER, hashed=hash_verifier(current)) == current

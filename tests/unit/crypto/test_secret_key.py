@@ -1,4 +1,4 @@
-"""Secrets: weak ones are rejected; a generated one is readable by its owner only, never shown."""
+"""Secrets: weak ones are refused; a generated one is private to its owner and never shown."""
 
 import os
 import secrets
@@ -31,7 +31,7 @@ def test_a_strong_secret_is_accepted(good):
     assert check_secrets(good, source="secret=") == (data,)
 
 
-def test_random_secrets_are_accepted_in_every_usual_encoding():
+def test_random_secrets_are_accepted_in_every_common_encoding():
     for _ in range(500):
         for good in (
             secrets.token_bytes(16), secrets.token_bytes(32), secrets.token_hex(16),
@@ -52,8 +52,8 @@ def test_random_secrets_are_accepted_in_every_usual_encoding():
         ("qwertyuiop123456", "placeholder"), ("secret" + GOOD[:12], "placeholder"),
     ],
 )  # fmt: skip
-def test_a_weak_secret_is_rejected_with_a_new_one_to_copy(weak, why):
-    """B-16; the text is complete: what, why, and a secret that passes."""
+def test_a_weak_secret_is_refused_with_a_new_one_to_copy(weak, why):
+    """B-16: the error says what is wrong, why, and shows an acceptable secret."""
     with pytest.raises(ConfigurationError) as caught:
         check_secrets(weak, source="SOJOURN_SECRET")
     text = str(caught.value)
@@ -73,25 +73,25 @@ def test_a_weak_secret_is_rejected_with_a_new_one_to_copy(weak, why):
         (bytearray(b"x" * 40), "found"),
     ],
 )  # fmt: skip
-def test_a_value_of_another_type_is_rejected(wrong, text):
+def test_a_value_of_another_type_is_refused(wrong, text):
     with pytest.raises(ConfigurationError, match=text):
         check_secrets(wrong, source="secret=")
 
 
-def test_every_secret_of_a_list_is_checked_and_the_order_stays():
+def test_every_secret_of_a_list_is_checked_and_the_order_is_kept():
     ring = [GOOD, GOOD[::-1].encode()]
     assert check_secrets(ring, source="secret=") == (GOOD.encode(), GOOD[::-1].encode())
     with pytest.raises(ConfigurationError, match="has 3 bytes"):
         check_secrets([GOOD, "N84"], source="secret=")
 
 
-def test_environment_bytes_that_are_not_utf8_are_accepted_and_never_shown():
-    """A18: a UnicodeEncodeError would carry the secret."""
+def test_secret_bytes_that_are_not_utf8_are_accepted_and_never_shown():
+    """A18: a UnicodeEncodeError would contain the secret."""
     odd = os.fsdecode(b"\xff\xfe" + GOOD.encode())
     assert len(check_secrets(odd, source="SOJOURN_SECRET")[0]) > 32
 
 
-def test_the_error_of_a_shared_store_has_a_new_secret_to_copy():
+def test_the_error_for_a_shared_store_contains_a_new_secret_to_copy():
     error = missing_secret("redis://")
     line = next(line.strip() for line in str(error).splitlines() if "SOJOURN_SECRET=" in line)
     assert check_secrets(line.partition("=")[2], source="secret=")
@@ -104,8 +104,8 @@ def test_generated_secrets_differ():
 
 
 class TestFile:
-    def test_is_created_once_and_readable_by_its_owner_only(self, tmp_path):
-        """0600 and 0700."""
+    def test_the_file_is_created_once_with_private_permissions(self, tmp_path):
+        """0600, and 0700 for the folder."""
         path = tmp_path / "deep" / "folder" / "secret"
         (first,) = read_or_create_secrets(path)
         assert read_or_create_secrets(path) == (first,)
@@ -114,7 +114,7 @@ class TestFile:
         assert list(path.parent.iterdir()) == [path], "no draft is left"
         assert len(first) == 43
 
-    def test_an_open_umask_does_not_widen_permissions(self, tmp_path):
+    def test_the_umask_does_not_widen_permissions(self, tmp_path):
         old = os.umask(0)
         try:
             read_or_create_secrets(tmp_path / "secret")
@@ -123,7 +123,7 @@ class TestFile:
         assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o620, 0o601])
-    def test_wider_permissions_are_rejected_with_the_remedy(self, tmp_path, mode):
+    def test_a_file_with_wider_permissions_is_refused_with_the_remedy(self, tmp_path, mode):
         path = tmp_path / "secret"
         (before,) = read_or_create_secrets(path)
         path.chmod(mode)
@@ -132,20 +132,20 @@ class TestFile:
         assert before.decode() not in str(caught.value)
 
     @pytest.mark.parametrize("target", ["there", "missing"])
-    def test_a_symbolic_link_is_rejected(self, tmp_path, target):
-        """B-50: an attacker could choose the target."""
+    def test_a_symbolic_link_is_refused(self, tmp_path, target):
+        """B-50: an attacker could choose its target."""
         read_or_create_secrets(tmp_path / "there")
         (tmp_path / "secret").symlink_to(tmp_path / target)
         with pytest.raises(ConfigurationError):
             read_or_create_secrets(tmp_path / "secret")
         assert not (tmp_path / "missing").exists()
 
-    def test_a_folder_at_its_path_is_rejected(self, tmp_path):
+    def test_a_folder_at_the_path_of_the_file_is_refused(self, tmp_path):
         (tmp_path / "secret").mkdir(mode=0o700)
         with pytest.raises(ConfigurationError, match="cannot be used"):
             read_or_create_secrets(tmp_path / "secret")
 
-    def test_a_file_at_the_path_of_its_folder_is_rejected(self, tmp_path):
+    def test_a_file_at_the_path_of_the_folder_is_refused(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(ConfigurationError, match="pass secret="):
             read_or_create_secrets(tmp_path / "file" / "secret")
@@ -161,22 +161,22 @@ class TestFile:
             GOOD.encode() + b",short",
         ],
     )
-    def test_weak_content_is_rejected(self, tmp_path, content):
+    def test_a_file_with_a_weak_secret_is_refused(self, tmp_path, content):
         path = tmp_path / "secret"
         path.write_bytes(content)
         path.chmod(0o600)
         with pytest.raises(ConfigurationError, match=f"the secret file {path}"):
             read_or_create_secrets(path)
 
-    def test_content_that_is_not_utf8_is_accepted(self, tmp_path):
+    def test_a_file_that_is_not_utf8_is_accepted(self, tmp_path):
         path = tmp_path / "secret"
         path.write_bytes(b"\xff\xfe" + GOOD.encode() + b"\n")
         path.chmod(0o600)
         assert read_or_create_secrets(path) == (b"\xff\xfe" + GOOD.encode(),)
 
     @pytest.mark.parametrize("separator", [b",", b"\n", b" , \r\n"])
-    def test_several_secrets_are_a_ring(self, tmp_path, separator):
-        """The first seals, all unseal: commas or lines separate them."""
+    def test_a_file_can_contain_several_secrets(self, tmp_path, separator):
+        """The first seals, all unseal; they are separated by commas or lines."""
         path = tmp_path / "secret"
         older = GOOD[::-1].encode()
         path.write_bytes(GOOD.encode() + separator + older + b"\n")
@@ -184,7 +184,7 @@ class TestFile:
         assert read_or_create_secrets(path) == (GOOD.encode(), older)
 
     def test_eight_processes_that_start_together_get_one_secret(self, tmp_path, repository):
-        """All workers seal for each other."""
+        """Otherwise workers could not unseal each other's tickets."""
         script = (
             "import sys; from pathlib import Path\n"
             "from sojourn._crypto.secret_key import read_or_create_secrets\n"

@@ -12,23 +12,23 @@ def keys(*secrets, realm="default"):
     return SessionKeys(secrets or SECRETS, realm=realm)
 
 
-def test_a_key_names_its_session():
+def test_a_key_identifies_its_session():
     key = keys().make(ID)
     assert len(key) == KEY_CHARACTERS
     assert keys().read(key) == ID
 
 
-def test_the_keys_of_a_secret_stay_the_same():
-    """Other applications have stored them."""
+def test_the_derivation_of_keys_never_changes():
+    """Applications store keys."""
     assert keys().make(ID) == "AAECAwQFBgcICQoLDA0OD9Cfsmtokdfr1jr0xbpb"
 
 
-def test_a_former_secret_still_reads():
+def test_a_key_of_a_former_secret_is_accepted():
     assert keys().read(keys(SECRETS[1]).make(ID)) == ID
 
 
 @pytest.mark.parametrize("other", [keys(b"another secret, as long as these"), keys(realm="shop")])
-def test_a_key_of_another_secret_or_realm_names_nothing(other):
+def test_a_key_of_another_secret_or_realm_is_refused(other):
     """S14."""
     assert other.read(keys().make(ID)) is None
 
@@ -44,13 +44,13 @@ def test_a_key_of_another_secret_or_realm_names_nothing(other):
         "!" + "a" * 39,
     ],
 )
-def test_another_text_names_nothing(text):
-    """A public ID is no key."""
+def test_a_text_that_is_not_a_key_is_refused(text):
+    """Such as a public session ID."""
     assert keys().read(text) is None
 
 
 @pytest.mark.parametrize("place", range(KEY_CHARACTERS))
-def test_a_changed_key_names_nothing(place):
+def test_a_changed_key_is_refused(place):
     key = keys().make(ID)
     changed = key[:place] + ("A" if key[place] != "A" else "B") + key[place + 1 :]
     assert keys().read(changed) is None

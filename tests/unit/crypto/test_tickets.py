@@ -1,4 +1,4 @@
-"""Tickets: sealed by one key ring, opened by no other, and no forgery is accepted."""
+"""Tickets: sealed by one key ring, unsealed only by the same, and every forgery is refused."""
 
 import base64
 import string
@@ -27,7 +27,7 @@ SEALED = RING.seal(TICKET, name=NAME)
 
 
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16))
-def test_what_was_sealed_opens(session_id, verifier):
+def test_a_sealed_ticket_is_unsealed(session_id, verifier):
     ticket = Ticket(session_id, verifier)
     text = RING.seal(ticket, name=NAME)
     assert len(text) == 66
@@ -35,14 +35,14 @@ def test_what_was_sealed_opens(session_id, verifier):
     assert RING.unseal(text, name=NAME) == ticket
 
 
-def test_same_ticket_seals_alike_and_another_unlike():
-    """RFC 5297: deterministic; B-15: nothing of the plaintext shows."""
+def test_equal_tickets_have_equal_seals_and_different_ones_share_no_part():
+    """RFC 5297: deterministic encryption; B-15: no part of the plaintext is visible."""
     assert RING.seal(TICKET, name=NAME) == SEALED
     other = RING.seal(Ticket(TICKET.session_id, bytes(16)), name=NAME)
     assert other[:22] != SEALED[:22]
 
 
-def test_newest_secret_seals_and_every_secret_opens():
+def test_tickets_are_sealed_with_the_newest_secret_and_unsealed_with_every_secret():
     """ASVS 11.2.2: a secret can be replaced without ending sessions."""
     old, new = KeyRing([OLD], realm="default"), KeyRing([NEW], realm="default")
     assert RING.unseal(old.seal(TICKET, name=NAME), name=NAME) == TICKET
@@ -50,24 +50,24 @@ def test_newest_secret_seals_and_every_secret_opens():
     assert old.unseal(SEALED, name=NAME) is None
 
 
-def test_two_processes_with_one_secret_agree():
+def test_two_processes_with_one_secret_unseal_each_others_tickets():
     """B-19."""
     assert KeyRing([NEW], realm="default").unseal(SEALED, name=NAME) == TICKET
 
 
 @pytest.mark.parametrize("realm", ["Default", "other", "default2", ""])
-def test_a_ticket_of_another_realm_is_noise(realm):
+def test_a_ticket_of_another_realm_is_refused(realm):
     """A8, B-29, S14."""
     assert KeyRing([NEW, OLD], realm=realm).unseal(SEALED, name=NAME) is None
 
 
 @pytest.mark.parametrize("name", [b"sid", b"__host-sid", b"__Host-sid2", b""])
-def test_a_ticket_of_another_cookie_is_noise(name):
+def test_a_ticket_of_another_cookie_is_refused(name):
     """B-14."""
     assert RING.unseal(SEALED, name=name) is None
 
 
-def test_every_flipped_bit_is_rejected():
+def test_a_ticket_with_a_flipped_bit_is_refused():
     """B-15, B-13."""
     raw = base64.urlsafe_b64decode(SEALED + "==")
     for bit in range(8 * len(raw)):
@@ -77,7 +77,7 @@ def test_every_flipped_bit_is_rejected():
         assert RING.unseal(text, name=NAME) is None
 
 
-def test_truncated_and_lengthened_tickets_are_rejected():
+def test_truncated_and_extended_tickets_are_refused():
     for length in range(66):
         assert RING.unseal(SEALED[:length], name=NAME) is None
     for tail in ("A", "=", "==", "\n", " ", "\0"):
@@ -85,8 +85,8 @@ def test_truncated_and_lengthened_tickets_are_rejected():
         assert RING.unseal(tail + SEALED, name=NAME) is None
 
 
-def test_one_ticket_has_one_spelling():
-    """The four unused bits of the last character must be zero, or 16 texts open one session."""
+def test_a_ticket_has_one_encoding():
+    """The four unused bits of the last character must be zero; else 16 texts would be valid."""
     opened = [last for last in ALPHABET if RING.unseal(SEALED[:65] + last, name=NAME)]
     assert opened == [SEALED[65]]
     for text in (SEALED.replace("-", "+").replace("_", "/"), SEALED + "==", SEALED.upper()):
@@ -94,13 +94,12 @@ def test_one_ticket_has_one_spelling():
 
 
 @given(st.text(max_size=80) | st.text(ALPHABET, min_size=66, max_size=66))
-def test_no_forgery_opens_anything(text):
-    """A8, B-13: whatever is wrong, the answer is None and never an exception."""
+def test_arbitrary_text_is_refused(text):
+    """A8, B-13: the result is None, never an exception."""
     assert text == SEALED or RING.unseal(text, name=NAME) is None
 
 
-def test_another_version_is_rejected():
-    """A reader refuses what it does not know."""
+def test_a_ticket_of_another_version_is_refused():
     cipher = RING._ciphers[0]
     for version, opened in (
         (b"\0", None),
@@ -131,21 +130,21 @@ def test_keys_differ_by_purpose_realm_and_secret():
     assert len(keys) == 8
 
 
-def test_a_verifier_is_kept_as_its_hash():
+def test_the_digest_of_a_verifier_is_its_sha256():
     """B-48."""
     assert len(hash_verifier(TICKET.verifier)) == 32
     assert TICKET.verifier not in hash_verifier(TICKET.verifier)
 
 
-def test_reprs_show_nothing_secret():
+def test_reprs_contain_no_secret():
     """A18."""
     assert repr(TICKET) == f"Ticket({TICKET.session_id.hex()})"
     assert str(TICKET) == repr(TICKET)
     assert repr(RING) == "KeyRing(2 keys)"
 
 
-def test_a_ticket_that_was_opened_is_remembered_for_its_own_cookie_only():
-    """B-14: what opens one cookie is noise under another name, also when it was just opened."""
+def test_a_cached_ticket_is_accepted_for_its_own_cookie_only():
+    """B-14: the cache of unsealed tickets is not shared between cookies."""
     ring = KeyRing([NEW], realm="default")
     text = ring.seal(TICKET, name=NAME)
     first = ring.unseal(text, name=NAME)
@@ -154,7 +153,7 @@ def test_a_ticket_that_was_opened_is_remembered_for_its_own_cookie_only():
     assert ring.unseal(text, name=NAME) == TICKET
 
 
-def test_a_ticket_of_an_earlier_generation_is_remembered_for_its_own_cookie_only():
+def test_a_ticket_in_the_older_cache_generation_is_accepted_for_its_own_cookie_only():
     """B-14."""
     ring = KeyRing([NEW], realm="default")
     text = ring.seal(TICKET, name=NAME)
@@ -167,7 +166,7 @@ def test_a_ticket_of_an_earlier_generation_is_remembered_for_its_own_cookie_only
     assert ring.unseal(text, name=NAME) == TICKET
 
 
-def test_a_ticket_of_an_older_secret_opens():
+def test_a_ticket_of_an_older_secret_is_unsealed():
     """A secret is replaced without a logout; the order of secrets does not matter."""
     text = KeyRing([OLD], realm="default").seal(TICKET, name=NAME)
     for secrets in ([NEW, OLD], [OLD, NEW], [NEW, NEW, OLD]):
@@ -175,8 +174,8 @@ def test_a_ticket_of_an_older_secret_opens():
     assert KeyRing([NEW], realm="default").unseal(text, name=NAME) is None
 
 
-def test_the_ticket_cache_is_bounded_and_holds_no_junk():
-    """B-54: what visitors send never fills the memory."""
+def test_the_ticket_cache_is_bounded_and_keeps_no_invalid_text():
+    """B-54: text from clients never fills the memory."""
     ring = KeyRing([NEW], realm="default")
     first = ring.seal(TICKET, name=NAME)
     opened = ring.unseal(first, name=NAME)
