@@ -2,7 +2,7 @@
 # exact versions in requirements/, and does so again only when those change.
 # Needs: make, Python >= 3.11 with pip and venv, and a package index.
 
-FIND_PYTHON := for p in python3 python3.13 python3.12 python3.11; do \
+FIND_PYTHON := for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done
 PYTHON  ?= $(shell $(FIND_PYTHON))
 PYTHONS ?= python3.11 python3.12 python3.13
