@@ -86,7 +86,11 @@ class SessionTooLarge(SessionError):
 
 
 class SessionGone(SessionError):
-    """The session of an explicit commit, refresh or claim has ended. Nothing was written."""
+    """The session of an explicit commit, refresh or claim has ended. Nothing was written.
+
+    Attributes:
+        session_id: 32 hex digits.
+    """
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
@@ -137,7 +141,12 @@ class CommitOutcomeUnknown(SessionConflict):
 
 
 class ExclusiveTimeout(SessionError, TimeoutError):
-    """``session.exclusive()`` could not acquire the lease in time. Nothing was written."""
+    """``session.exclusive()`` could not acquire the lease in time. Nothing was written.
+
+    Attributes:
+        session_id: 32 hex digits.
+        waited: seconds.
+    """
 
     def __init__(self, session_id: str, waited: float) -> None:
         self.session_id = session_id

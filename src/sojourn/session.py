@@ -486,6 +486,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
             SessionGone: the session has ended during this request.
             ResponseStarted: the response has started, so the cookie cannot be sent.
             LimitReached: at the commit, with ``on_limit="refuse"``.
+            TypeError: an argument is not of its type, or the user is empty or too long.
         """
         name = check_user(user)
         checked_methods, checked_labels = _check_methods(methods), _check_labels(labels)
@@ -662,9 +663,17 @@ class Session(MutableMapping[str, Any], Generic[S]):
             raise RecentAuthRequired(age, limit, missing)
 
     def grant(self, purpose: str, lifetime: Duration = "5 minutes") -> None:
-        """Allow one use of something, for example after an extra factor (ASVS 7.5.3).
+        """Store a one-time permission, for example after a second factor (ASVS 7.5.3).
 
         A later login removes the grant.
+
+        Args:
+            purpose: what it permits, such as ``delete-account``; not empty.
+            lifetime: how long it can be used.
+
+        Raises:
+            TypeError: the purpose is not a text, or is empty.
+            ResponseStarted: this would create a session after the response has started.
         """
         until = self._engine.clock() + milliseconds(lifetime, option="lifetime")
         key = _grant_key(purpose)
@@ -675,7 +684,10 @@ class Session(MutableMapping[str, Any], Generic[S]):
             copy.renewal.grants.add(key)
 
     def use_grant(self, purpose: str) -> bool:
-        """Use up a grant; return True to exactly one caller, and only before it expires.
+        """Consume a grant; return True to exactly one caller, and only before it expires.
+
+        Args:
+            purpose: as given to ``grant``.
 
         Raises:
             SessionGone: the session has ended.
@@ -685,7 +697,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
 
     @checked_coroutine
     async def ause_grant(self, purpose: str) -> bool:
-        """Use up a grant; see ``use_grant``."""
+        """Consume a grant; see ``use_grant``."""
         self._copy.edit()
         until = await self._engine.claim(self._copy, _grant_key(purpose), 0)
         return bool(self._engine.clock() < until)
@@ -694,9 +706,9 @@ class Session(MutableMapping[str, Any], Generic[S]):
     def csrf_token(self) -> str:
         """A token for forms, checked by ``sessions.check_csrf``.
 
-        Each access returns another token; all are valid until the next login, and until the grace
-        period of the next rotation has passed. It creates a session for a visitor without one,
-        because the token belongs to the session's ticket.
+        Each access returns another token. All are valid until the next login, the second rotation,
+        or one without a grace period. It creates a session for a visitor without one, because the
+        token belongs to the session's ticket.
 
         Raises:
             ResponseStarted: this would create a session after the response has started.

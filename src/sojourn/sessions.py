@@ -597,7 +597,10 @@ class Sessions(Generic[S]):
             The number of sessions that were revoked.
 
         Raises:
+            ConfigurationError: the store has no user index.
             RevocationIncomplete: the store failed; the error says what was done.
+            TypeError: ``user`` is not a user, such as None.
+            ValueError: ``keep`` is a session of another user; nothing was revoked.
         """
         return run(
             self.acredentials_changed(user, keep=keep, actor=actor),

@@ -254,9 +254,9 @@ class Store(Protocol):
     """Stores records by session ID (16 bytes).
 
     Absence is a result, never an exception (law S1). A store that cannot answer raises
-    ``StoreUnavailable`` within its deadline and has written nothing (S12). Cancelling one caller
-    does not affect the calls of others (S13). The core decides expiry: a store returns every record
-    it holds and removes only those that ``purge`` finds expired.
+    ``StoreUnavailable`` within its deadline; the call has then written everything or nothing (S12).
+    Cancelling one caller does not affect the calls of others (S13). The core decides expiry: a
+    store returns every record it holds and removes only those that ``purge`` finds expired.
 
     Methods are coroutines. A store whose coroutines never suspend also serves WSGI and threads.
     """
@@ -424,7 +424,7 @@ class SupportsGroupCommit(Protocol):
     """Commits the saves of one event-loop tick in one transaction.
 
     Saves of such a store go through ``save``, although it may have ``swap``: one transaction for
-    each is dearer (SQLite: 7 % of the throughput of writes with 48 connections).
+    each costs more (SQLite: 7 % of the throughput of writes with 48 connections).
     """
 
     @property

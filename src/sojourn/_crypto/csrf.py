@@ -71,8 +71,8 @@ class CsrfTokens:
 
         Args:
             value: from the request, of any type.
-            verifier_hashes: of the current verifier, and of the previous one during its grace
-                period; ``NO_VERIFIER`` is ignored.
+            verifier_hashes: of the current verifier and of the previous one; ``NO_VERIFIER`` is
+                ignored.
         """
         mac = _unmask(value)
         if mac is None:

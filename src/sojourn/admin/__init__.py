@@ -125,7 +125,8 @@ def device_page(
     """
     if not isinstance(sessions.store, SupportsUserIndex):
         raise ConfigurationError(
-            f"{sessions.store!r} does not list the sessions of a user, which the device page needs"
+            "the device page needs a store with an index of users, found "
+            f"{sessions.store!r}; use one with an index, such as sqlite:/// or memory://"
         )
     _check_login_url(login_url)
     if require_recent is not None:

@@ -47,7 +47,8 @@ class AiohttpEncryptedCookie(LegacyReader):
             ]
         except ValueError as error:
             raise ConfigurationError(
-                "secret_key expects 32 bytes, or the text of a Fernet key"
+                "secret_key expects 32 bytes, or the text of a Fernet key, found another value; "
+                "give the one that EncryptedCookieStorage has"
             ) from error
         self._max_age = None if max_age is None else seconds(max_age, option="max_age")
 

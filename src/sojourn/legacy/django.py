@@ -185,7 +185,7 @@ class DjangoDatabase(DjangoReader):
         elif "django.conf" not in sys.modules:
             raise ConfigurationError(
                 "source= expects the path of an SQLite file, or a function that opens a DB-API "
-                "connection"
+                "connection, found None; it may be left out in a Django project only"
             )
         where = f"FROM {table} WHERE session_key = {placeholder}"
         self._select = f"SELECT session_data, expire_date {where}"
@@ -279,7 +279,10 @@ class DjangoCache(DjangoReader):
             self._records = RedisRecords(server)
             self._prefix = f"{key_prefix}:{version}:{_CACHE_PREFIX}"
         elif "django.conf" not in sys.modules:
-            raise ConfigurationError("server= expects a URL or a client of redis-py")
+            raise ConfigurationError(
+                "server= expects a URL such as 'redis://host:6379/0', or a client of redis-py, "
+                "found None; it may be left out in a Django project only"
+            )
         self._alias = alias
 
     def verify(self, value: str, now: int) -> LegacySession | None:  # noqa: ARG002 - no time in it

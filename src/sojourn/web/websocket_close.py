@@ -59,7 +59,7 @@ class WebSocketCloser:
     the client, and owns the socket's only timer (laws W4, W6, W7). The timer fires when the session
     would expire, and within the re-check interval, because the message of a revocation may be lost:
     one load for each socket and interval, so 10,000 sockets load 400 records a second, at 2 % of a
-    core (W10).
+    core.
 
     A check never changes the handler's session. The newest record is adopted when it sends, or when
     a message is delivered to it.

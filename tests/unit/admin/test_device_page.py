@@ -446,7 +446,7 @@ def test_store_without_users_is_refused():
     sessions = sojourn.Sessions(
         store=sojourn.CallbackStore(read=lambda _: None, write=lambda *_: None), secret=SECRET
     )
-    with pytest.raises(ConfigurationError, match="does not list the sessions of a user"):
+    with pytest.raises(ConfigurationError, match="needs a store with an index of users"):
         admin.device_page(sessions)
 
 

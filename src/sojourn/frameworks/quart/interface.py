@@ -106,7 +106,10 @@ class SessionInterface(SessionInterfaceOfQuart):
         if current is None:
             current = scope.get(CONNECTION)
             if isinstance(current, WebSocketConnection) and current.web is not self.web:
-                raise ConfigurationError("this socket belongs to another installation of sojourn")
+                raise ConfigurationError(
+                    "this WebSocket expects the session of its application's installation, found "
+                    "that of another one; install sojourn on one of the two applications only"
+                )
         if current is None:
             raise RuntimeError("the response has ended; load the session before that")
         try:

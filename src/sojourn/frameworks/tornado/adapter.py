@@ -112,7 +112,10 @@ class SessionHandler(XSRFMixin, RequestHandler):
         """Load the session of a request that has none yet, and return it."""
         exchange = self.sojourn_exchange
         if exchange is None:
-            raise ConfigurationError("sojourn was uninstalled from this application")
+            raise ConfigurationError(
+                "this handler needs a session, and sojourn was uninstalled from its application; "
+                "call sojourn.install(application) again"
+            )
         return await exchange.load(on_store_failure)
 
     # The request

@@ -180,7 +180,10 @@ class SocketMixin(WebSocketHandler):
     async def load_session(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
         """Load the session of a socket that has none yet, and return it."""
         if self.sojourn_socket is None:
-            raise ConfigurationError("sojourn was uninstalled from this application")
+            raise ConfigurationError(
+                "this handler needs a session, and sojourn was uninstalled from its application; "
+                "call sojourn.install(application) again"
+            )
         return await self.sojourn_socket.load(on_store_failure)
 
     async def _execute(self, transforms: Any, *args: bytes, **kwargs: bytes) -> None:

@@ -105,7 +105,9 @@ def parse_address(
     """
     _check_ca(parts, text, ca)
     if database is not None and parts.scheme != "unix" and parts.path.strip("/"):
-        raise ConfigurationError(f"{text}: names the database twice, in its path and as db=")
+        raise ConfigurationError(
+            f"{text}: names the database twice, in its path and as db=; give one"
+        )
     user = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password else None
     if parts.scheme == "unix":
