@@ -479,7 +479,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
                 self._update_objects(state, key)
 
     def drop_states(self) -> None:
-        """Forget the keys that were read or written, if all is in the data.
+        """Drop the keys that were read or written, if all is in the data.
 
         Then the end of the request has nothing to compare.
         """

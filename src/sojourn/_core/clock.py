@@ -141,7 +141,7 @@ class ServerClock:
             await self.read_server()
 
     async def read_server(self) -> int:
-        """Ask the server for its time, and measure the offset by it.
+        """Query the time of the server, and measure the offset by it.
 
         Returns:
             The server's time during the call, milliseconds since 1970 UTC.

@@ -148,7 +148,7 @@ def with_revocation_options(function: F) -> F:
             help="Why; shown to the visitor's next request, in events and in the history.",
         ),
         click.option("--actor", type=Text(), help="Who revokes; for events and the history."),
-        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--yes", is_flag=True, help="Confirm without a question."),
     )
     for option in reversed(options):
         function = option(function)

@@ -78,7 +78,7 @@ class _LatestProgress:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with all users, one on a line; see docs/migration.md.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Confirm without a question.")
 @click.pass_obj
 def migrate_command(
     target: Target,

@@ -20,7 +20,7 @@ def revoke(
 ) -> None:
     """Revoke sessions by their public IDs.
 
-    Asks if there are several. Exit code 1 if one of them does not exist.
+    Requires a confirmation if there are several. Exit code 1 if one of them does not exist.
     """
     ids = list(dict.fromkeys(session_ids))
     sessions = target.sessions
@@ -65,7 +65,7 @@ def revoke_user(
 ) -> None:
     """Revoke every session of a user, also those whose login is in progress.
 
-    Asks if the user has several. Exit code 1 if there was none.
+    Requires a confirmation if the user has several. Exit code 1 if there was none.
     """
     sessions = target.sessions
     if not yes:
@@ -86,7 +86,7 @@ def revoke_user(
 @with_revocation_options
 @click.pass_obj
 def revoke_all(target: Target, *, reason: str, actor: str | None, yes: bool) -> None:
-    """Revoke every session of the installation with one write. Asks."""
+    """Revoke every session of the installation with one write. Requires a confirmation."""
     sessions = target.sessions
     confirm(
         f"Revoke every session of realm {sessions.config.realm!r} in {target.store_url}?", yes=yes

@@ -160,7 +160,7 @@ class SessionPlugin:
             )
         web = sessions.web
         patterns, autoload = web.config.patterns, web.config.autoload
-        wants = _has_parameter(route, keyword)
+        has_parameter = _has_parameter(route, keyword)
         policy = route.config.get("session.on_store_failure")
 
         @functools.wraps(callback)
@@ -173,9 +173,11 @@ class SessionPlugin:
                     "none; give both SessionPlugin(sessions) with the same sojourn.Sessions"
                 )
             try:
-                if wants or (autoload and (patterns.everything or patterns.match(exchange.path()))):
+                if has_parameter or (
+                    autoload and (patterns.everything or patterns.match(exchange.path()))
+                ):
                     session = get_session(environ, policy)
-                    if wants:
+                    if has_parameter:
                         kwargs[keyword] = session
                 try:
                     result = callback(*args, **kwargs)

@@ -379,7 +379,7 @@ class Batchers(Generic[Q, R]):
         self.abandon()
 
     def abandon(self) -> None:
-        """Forget all batchers without closing their connections."""
+        """Drop all batchers without closing their connections."""
         self._lock = threading.Lock()
         self._by_loop: dict[
             asyncio.AbstractEventLoop, tuple[AsyncBatcher[Q, R], BatchExecutor[Q, R]]

@@ -441,7 +441,7 @@ class HTTPExchange(SessionLifecycle):
             raised: by the application.
             receive: of the request.
             framework: of the application; None for none: the request is the scope.
-            call_handlers: the framework's own error handlers have not been asked.
+            call_handlers: call the framework's own error handlers; False if they were called.
 
         Returns:
             False if the error is the server's, or the framework's, to answer.

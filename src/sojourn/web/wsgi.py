@@ -561,10 +561,10 @@ class WSGIExchange(SessionLifecycle):
 
     def _find_response(self, error: SojournError) -> WSGIApplication | None:
         """Return the application's response to an error, or the default; None if there is none."""
-        ask = self._error_handler or self.web.config.on_error
+        call = self._error_handler or self.web.config.on_error
         response: WSGIApplication | None = None
-        if ask is not None and not isinstance(error, ConfigurationError):
-            response = ask(self._environ, error)
+        if call is not None and not isinstance(error, ConfigurationError):
+            response = call(self._environ, error)
         return self.default_response(error) if response is None else response
 
     def default_response(self, error: SojournError) -> WSGIApplication | None:

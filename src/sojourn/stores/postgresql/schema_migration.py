@@ -43,7 +43,7 @@ class Migrator:
         self._is_ready = False
 
     def check_again(self) -> None:
-        """Look at the tables again at the next call of ``prepare``."""
+        """Check the tables again at the next call of ``prepare``."""
         self._is_ready = False
 
     async def prepare(self, transport: Transport, deadline: float) -> None:

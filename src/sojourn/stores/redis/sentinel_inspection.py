@@ -40,7 +40,7 @@ class SentinelAnswer:
 def query_sentinels(
     sentinels: Sequence[ServerAddress], service: str, timeout: float
 ) -> list[SentinelAnswer]:
-    """Ask each Sentinel about a service, all at the same time.
+    """Query each Sentinel about a service, all at the same time.
 
     Args:
         sentinels: addresses and credentials.

@@ -234,7 +234,7 @@ class SlotMap:
         return self._client is not None
 
     async def refresh(self, deadline: float) -> None:
-        """Ask the nodes for the slot map.
+        """Query the nodes for the slot map.
 
         Raises:
             ConnectionLost: no node answers.
@@ -249,7 +249,7 @@ class SlotMap:
         await offload(self.load)
 
     def load(self) -> None:
-        """Ask the nodes for the slot map, blocking; raise what redis-py raises."""
+        """Query the nodes for the slot map, blocking; raise what redis-py raises."""
         if self._client is None:
             self._client = self._open_client()
         else:

@@ -133,7 +133,7 @@ class DatabaseFile:
     def check_identity(self) -> None:
         """Check that the path still names the file that this process opened.
 
-        Looks at the file at most every ``_CHECK_INTERVAL`` while it is the same one.
+        Checks the file at most every ``_CHECK_INTERVAL`` while it is the same one.
 
         Raises:
             StoreUnavailable: the file was deleted, renamed or replaced. When it is back, calls

@@ -118,7 +118,7 @@ class Statements:
             "INSERT INTO @sessions (id, version, seen_at, expires_at, record) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         )
-        # The larger seen_at wins, and the expiry follows from the one that won (law S6).
+        # The larger seen_at is stored, and the expiry follows from it (law S6).
         self._update: Final = sql(
             "UPDATE @sessions SET version = ?, seen_at = max(seen_at, ?), "
             "expires_at = min(max(seen_at, ?) + ?, ?), record = ? "

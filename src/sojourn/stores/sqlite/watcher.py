@@ -302,8 +302,8 @@ class Watcher(Worker):
             self._compare_again = False
             with self._lock:
                 self._uncompared = list(self._watch_counts)
-                forgotten = self._versions.keys() - self._watch_counts.keys()
-            for session_id in forgotten:
+                unwatched = self._versions.keys() - self._watch_counts.keys()
+            for session_id in unwatched:
                 del self._versions[session_id]
         compared = self._uncompared[-_MAX_COMPARED:]
         del self._uncompared[-_MAX_COMPARED:]
