@@ -92,8 +92,8 @@ class Deferred(msgspec.Struct, eq=False):
     Attributes:
         base: the value before them, for the numbers in it; None if it is not a dict.
         operations: in order; also the last ones of the key's log.
-        marks: the length, or the number, at each path after its last operation. Another one there
-            shows that the handler changed it in place between two operations.
+        marks: the length, or the number, at each path after its last operation. A different value
+            shows that the handler changed the object in place between two operations.
         filled: the paths of lists and sets that these operations, or the one before them, create
             where another request has removed them.
     """

@@ -130,7 +130,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         dispatcher = self.dispatcher
         if Read in dispatcher.listeners:
             dispatcher.emit(Read(record.session_id, record.version))
-        else:  # every request: no event object that nothing receives
+        else:  # on the path of every request: no event without a listener
             dispatcher.counts[Read] += 1
 
     def report_rejected(self, session_id: bytes, reason: str) -> None:

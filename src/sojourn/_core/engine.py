@@ -145,7 +145,7 @@ class Engine:
             self.load_immediately = loader.load_immediately
             self.load_from_memory = loader.load_from_memory
             self.load = loader.load
-        else:  # until the first contact with the store
+        else:  # the first contact with the store registers the fingerprints
             self.load_immediately = self.load_from_memory = _load_nothing
             self.load = self._load_first
         observer = self._observer
@@ -200,7 +200,7 @@ class Engine:
                 newer = None
         if (
             newer is None
-            or newer.authenticated_at != authenticated_at  # a login replaced our ticket
+            or newer.authenticated_at != authenticated_at  # a login replaced this ticket
             or await Deadline(context.config.store_timeout, started).bound(
                 self._loader.expire(newer)
             )

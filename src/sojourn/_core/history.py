@@ -50,7 +50,7 @@ class History:
         self._dispatcher = dispatcher
         self._lifetime = lifetime
         self._timeout = store_timeout * _DEADLINE_SHARE
-        self._lost = 0  # entries since the history failed
+        self._lost = 0  # entries that could not be added since the failure began
 
     def use_store(self, store: Store) -> None:
         """Add entries to another store; see ``Engine.use_store``."""

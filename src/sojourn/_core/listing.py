@@ -268,7 +268,7 @@ async def _read(store: SupportsListing, position: _Position, size: int) -> ListP
     page = await store.list_page(position.cursor, size)
     if position.following is None or page.cursor == position.following:
         return page
-    # Records that were there when the page was read first may be behind its end now.
+    # The page ends earlier now; a longer one has every record of the first reading.
     page = await store.list_page(position.cursor, 2 * size)
     return page._replace(cursor=position.following)
 

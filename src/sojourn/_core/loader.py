@@ -155,7 +155,7 @@ class Loader:
             context.raise_store_error("load", ticket.session_id, error)
         if record is None:
             return await self._deadline(started).bound(self._load_unknown(ticket, client))
-        server_clock = self._server_clock  # `_reading`, inlined: every request comes this way
+        server_clock = self._server_clock  # `_reading`, inlined: on the path of every request
         now = self._clock() if server_clock is None else server_clock.reading()
         if now is None:
             await context.synchronize_clock(ticket.session_id, self._deadline(started))

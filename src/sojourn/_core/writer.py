@@ -107,7 +107,7 @@ class PendingChanges(msgspec.Struct, eq=False, gc=False):
         if self.failed:
             return data if unsettled is None else unsettled.apply(data, failed=True)
         log = self.log
-        if log is None:  # taken under the lock: a cancelled wait takes nothing away
+        if log is None:  # taken under the lock, so that a cancelled wait keeps the operations
             log, self.data = self.changes.take_operations()
             self.log = log
         if record is self.base:
@@ -271,7 +271,7 @@ class Writer:
             dispatcher.emit(Conflicted(record.session_id, attempts), times=attempts)
         if Written in dispatcher.listeners:
             dispatcher.emit(Written(record.session_id, record.version))
-        else:  # every writing request: no event object that nothing receives
+        else:  # on the path of every write: no event without a listener
             dispatcher.counts[Written] += 1
         return True
 
@@ -316,7 +316,7 @@ class Writer:
         if (
             now >= base.absolute_at
             or now >= base.seen_at + base.idle_timeout
-            # It may be of this copy: the data here has its operations, which it would replay.
+            # The commit in progress may be of this copy, and would apply its operations twice.
             or self.locks.is_locked(base.id)
         ):
             return False

@@ -37,14 +37,14 @@ class _Bench:
         target: whose store is measured.
         size: bytes of data in a session.
         batch: sessions that are loaded together.
-        left: sessions that are in the store.
+        records: the sessions that are in the store.
         seconds: of each call, by operation.
     """
 
     target: Target
     size: int
     batch: int
-    left: list[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -76,13 +76,13 @@ class _Bench:
                 report(_OPERATIONS.index(operation) * count + number, operation)
 
     def _create(self, number: int) -> None:
-        del number  # one more each time
+        del number  # each call creates another record
         record = self._new_record()
-        self.left.append(record)  # before the call, so that it is deleted if the call is cut off
+        self.records.append(record)  # before the call, so that it is deleted if the call is cut off
         self.measure("create", lambda: self.store.create(record))
 
     def _load(self, number: int) -> None:
-        found = self.measure("load", lambda: self.store.load(self.left[number].id))
+        found = self.measure("load", lambda: self.store.load(self.records[number].id))
         if found is None:
             raise Failure(
                 "a session that was just created is not in the store; check for an evicting "
@@ -91,18 +91,18 @@ class _Bench:
             )
 
     def _save(self, number: int) -> None:
-        record = self.left[number]
+        record = self.records[number]
         newer = msgspec.structs.replace(record, version=record.version + 1, body=self._body())
         self.measure("save", lambda: self.store.save(newer, record.version))
-        self.left[number] = newer
+        self.records[number] = newer
 
     def _touch(self, number: int) -> None:
-        record = self.left[number]
+        record = self.records[number]
         seen = record.with_seen_at(record.seen_at + 1)
         self.measure("touch", lambda: self.store.touch(seen))
 
     def _load_batch(self, number: int) -> None:
-        ids = [self.left[(number + each) % len(self.left)].id for each in range(self.batch)]
+        ids = [self.records[(number + each) % len(self.records)].id for each in range(self.batch)]
 
         async def load() -> None:
             await asyncio.gather(*(self.store.load(each) for each in ids))
@@ -112,22 +112,22 @@ class _Bench:
         self.seconds.setdefault("batch", []).append(time.perf_counter() - started)
 
     def _delete(self, number: int) -> None:
-        del number  # the last one each time
-        record = self.left[-1]
+        del number  # each call deletes the last record
+        record = self.records[-1]
         self.measure("delete", lambda: self.store.delete(record.id))
-        self.left.pop()
+        self.records.pop()
 
     def clean_up(self) -> None:
-        """Delete what is left."""
+        """Delete the records that are still stored."""
         store = self.store
-        while self.left:
-            some = [record.id for record in self.left[-_DELETE_BATCH:]]
+        while self.records:
+            some = [record.id for record in self.records[-_DELETE_BATCH:]]
             if isinstance(store, SupportsBulk):
                 self.target.run(store.delete_many(some))
             else:
                 for each in some:
                     self.target.run(store.delete(each))
-            del self.left[-_DELETE_BATCH:]
+            del self.records[-_DELETE_BATCH:]
 
     def _new_record(self) -> Record:
         return unused_record(self.target.sessions.engine.clock(), _LIFETIME, self._body())

@@ -443,7 +443,7 @@ class Batchers(Generic[Q, R]):
             ConfigurationError: no event loop runs, and the store requires one.
             StoreUnavailable: (when awaited) the deadline passed.
         """
-        # `_current_batcher` and `running_loop`, inlined: every call of a store comes this way.
+        # `_current_batcher` and `running_loop`, inlined: on the path of every store call.
         try:
             loop: asyncio.AbstractEventLoop | None = get_running_loop()
         except RuntimeError:

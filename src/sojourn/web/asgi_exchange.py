@@ -69,7 +69,8 @@ class HTTPExchange(SessionLifecycle):
         scope: of the request.
         outer_send: of the server, or of the middleware outside.
         held: the start of the response, until its headers can be decided; see ``send``.
-        stream_start: sends the held start of a stream, soon or now.
+        stream_start: the scheduled call, then the task, that sends the start of a stream; None
+            for none.
         failure: the error because of which the response could not be started; frameworks may raise
             another one of it.
         settled: what is kept of a failed request was committed; after that, only what the handler
@@ -521,19 +522,19 @@ class LayeredExchange(HTTPExchange):
         "_entered",
         "_hidden",
         "_origin_refusal",
-        "_passed",
+        "_outward_headers",
         "_replaced",
         "_server_send",
         "_start",
     )
 
     _added: RawHeaders  # the ticket of this response, and what follows it
-    _bypassed: bool
+    _bypassed: bool  # the response did not come from inside, such as an error page
     _deferred: StoreUnavailable | None
-    _entered: bool
-    _hidden: bool
+    _entered: bool  # an ``ErrorMiddleware`` serves the request
+    _hidden: bool  # an error page that is not sent, because ``on_error`` answers
     _accessed_inside: bool  # the session was accessed before the outer middleware got the start
-    _passed: RawHeaders  # the headers of the start, as the outer middleware got them with a ticket
+    _outward_headers: RawHeaders  # those of the start with a ticket, for the outer middleware
     _origin_refusal: Refusal | None
     _replaced: bool
     _server_send: Send
@@ -615,7 +616,7 @@ class LayeredExchange(HTTPExchange):
                 return _DONE if self._hidden else self.send(message)
             if (
                 message is not self._start
-                or (self._added and message["headers"] != self._passed)
+                or (self._added and message["headers"] != self._outward_headers)
                 or (copy is not None and copy.accessed and not self._accessed_inside)
                 or (
                     copy is not None
@@ -684,7 +685,7 @@ class LayeredExchange(HTTPExchange):
             headers = message["headers"]
             if headers and headers[-1][0] in self.web.added_headers:
                 self._added = find_added(self.web, headers)
-                self._passed = list(headers)
+                self._outward_headers = list(headers)
         send = self.outer_send
         return send(message)
 
@@ -698,7 +699,7 @@ def create_layered_exchange(web: WebInstallation, scope: Scope, send: Send) -> L
     self._entered = False
     self._hidden = False
     self._accessed_inside = False
-    self._passed = []
+    self._outward_headers = []
     self._origin_refusal = None
     self._replaced = False
     self._server_send = send

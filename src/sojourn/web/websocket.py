@@ -511,7 +511,7 @@ class WebSocketConnection(SessionLifecycle):
             finally:
                 self._closer.stop()
 
-    # The end for a reason that the application left to the session
+    # Errors that the handler has not caught
 
     async def _answer(self, raised: BaseException, framework: Framework | None) -> bool:
         """Refuse the handshake with the response of ``on_error`` (law A23).

@@ -98,7 +98,7 @@ class SessionMiddleware:
                     outer.load()
                 return self.app(environ, start_response)
             web.check_nested(outer.web)
-            outer.adopt_replacement()  # its place in the environ is that of another session now
+            outer.adopt_replacement()  # another session takes its key in the environ below
         if config.protect and wanted and (reason := check_origin(web, environ)) is not None:
             headers, body = refusal_response(reason, read_header(environ, "HTTP_ACCEPT"))
             start_response(
@@ -169,6 +169,7 @@ class WSGIExchange(SessionLifecycle):
         "_answered",
         "_chunks",
         "_closed",
+        "_destroy_failed",
         "_environ",
         "_error_handler",
         "_first",
@@ -179,7 +180,6 @@ class WSGIExchange(SessionLifecycle):
         "_settled",
         "_start_response",
         "_status",
-        "_still_alive",
         "_store_failed",
         "_write",
         "_written",
@@ -206,8 +206,10 @@ class WSGIExchange(SessionLifecycle):
         self._first: bytes | None = None  # the part of the body that began the response
         self._answered = False  # the response is this module's or that of ``on_error``
         self._settled = False  # what is kept of a failed request was committed; see `_start`
-        self._still_alive = False  # the session that a failed request has destroyed
-        self._store_failed = False  # an error of the store left the application's handler
+        self._destroy_failed = (
+            False  # a failed request destroyed the session, and it is still stored
+        )
+        self._store_failed = False  # the application raised an error of the store
         self._closed = False
         self._written = False  # an attempt before `restart` has written the session (law N3)
 
@@ -385,7 +387,7 @@ class WSGIExchange(SessionLifecycle):
             self._commit_late_changes()
             self._release()
 
-    # In between
+    # The start of the response
 
     def _begin(self, chunks: Iterator[bytes]) -> bytes | None:
         """Commit when the first part of the body is known, and return that part.
@@ -436,7 +438,7 @@ class WSGIExchange(SessionLifecycle):
             headers = decode_headers(raw)
         if self._settled:
             late = self.commit_after_error(store_failed=unavailable)
-            if self._still_alive or (late is not None and not run(late)):
+            if self._destroy_failed or (late is not None and not run(late)):
                 status = _UNAVAILABLE
                 raw = self.unavailable_headers(raw or encode_headers(headers))
                 headers, passed = decode_headers(raw), ()
@@ -506,7 +508,7 @@ class WSGIExchange(SessionLifecycle):
         self.mark_failed()
         if not failing or self.has_kept_changes():
             self._commit_kept()
-            self._still_alive = not failing and self.destroys_session()
+            self._destroy_failed = not failing and self.destroys_session()
         self._settled = not self.response_started
 
     def _adopt_after_error(self) -> None:

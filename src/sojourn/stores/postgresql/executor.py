@@ -97,7 +97,7 @@ class Executor:
         self._preparation = preparation
         self._name = name
         self._was_connected = False
-        self._is_open = True  # the circuit breaker; the server is unknown yet
+        self._is_open = True  # the circuit breaker: the first batch connects
         self.timeout: float = timeout
 
     async def execute(self, requests: Sequence[Request], deadline: float) -> list[Any]:

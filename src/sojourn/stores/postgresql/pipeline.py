@@ -131,7 +131,7 @@ def _receive(pgconn: pq.abc.PGconn) -> Waiting[Outcome]:
     """Return the outcome of a transaction when its synchronization point was reported."""
     results: list[pq.abc.PGresult] = []
     error: ServerError | None = None
-    is_end = False  # two in a row mean that there is nothing to wait for
+    is_end = False  # two ends in a row: libpq expects no further result
     while True:
         while pgconn.is_busy():
             yield pgconn.socket, Wait.READ

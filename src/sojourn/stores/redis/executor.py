@@ -58,7 +58,7 @@ class Executor:
         self._keys = keys
         self._name = name
         self._is_checked = False
-        self._is_open = True  # the circuit breaker; the server is unknown yet
+        self._is_open = True  # the circuit breaker: the first batch connects
         self.timeout: float = timeout
 
     async def execute(self, requests: Sequence[Request], deadline: float) -> list[Any]:

@@ -96,7 +96,7 @@ class GroupCommitter(Worker):
         self.observers: tuple[BatchObserver, ...] = ()
         self._tick = _TickBatch()
         self._queue: queue.SimpleQueue[PendingWrite[Any] | None]
-        # For callers that only try: ``write_lock`` belongs to the thread, which waits for it.
+        # For `try_execute`, which does not wait; the thread waits for `write_lock`.
         self._try_lock = file.write_lock()
 
     def prepare_thread(self) -> None:
