@@ -348,7 +348,7 @@ def a_replaced_file_is_used(compare_identity):
 
 @canary(
     "A23",
-    "sojourn.stores.sqlite.database:_DAMAGED",
+    "sojourn.stores.sqlite.database:_DAMAGED_CODES",
     tests="test_sqlite_failures",
     raises="StoreError",
 )

@@ -92,7 +92,7 @@ class ErrorHandlerTests(AppTests):
             browser = app.browser()
             await browser.get("/write")
             before = browser.cookie
-            browser.take(await browser.start("/fail").done())
+            browser.store_cookies(await browser.start("/fail").done())
             assert browser.cookie not in (None, before)
             assert app.sessions.usage().rotations == 1
             assert (await browser.get("/read")).body == b"1"

@@ -56,12 +56,12 @@ class CheckedCoroutine(msgspec.Struct, eq=False):
 
     def __getattr__(self, name: str) -> Any:
         """Return what tasks and debuggers read of a coroutine, such as ``cr_frame``."""
-        if name in _INSPECTED:
+        if name in _INSPECTED_ATTRIBUTES:
             return getattr(self.coroutine, name)
         raise AttributeError(f"CheckedCoroutine has no attribute {name!r}")
 
 
-_INSPECTED = frozenset({
+_INSPECTED_ATTRIBUTES = frozenset({
     "__name__", "__qualname__",
     "cr_await", "cr_code", "cr_frame", "cr_origin", "cr_running", "cr_suspended",
 })  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar
 from sojourn.errors import ConfigurationError, StoreUnavailable
 
 #: The result of a waiter whose event loop was closed; it does not own the lock.
-_SKIPPED: Final = object()
+_LOOP_CLOSED: Final = object()
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -329,7 +329,7 @@ class KeyedLock:
                 waiting = future in waiters
                 if waiting:
                     waiters.remove(future)
-            if not waiting and future.result is not _SKIPPED:
+            if not waiting and future.result is not _LOOP_CLOSED:
                 self.release(name)  # the lock was handed over while the wait ended otherwise
             raise
 
@@ -356,4 +356,4 @@ class KeyedLock:
                 return
             if wake_all((future,)):
                 return
-            future.set_result(_SKIPPED)
+            future.set_result(_LOOP_CLOSED)

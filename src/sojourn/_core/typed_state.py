@@ -24,8 +24,8 @@ from sojourn.errors import ConfigurationError, InvalidState
 #: Types that the codec stores without conversion. msgspec accepts sets, too, but rejects them in
 #: ``builtin_types``.
 _SCALARS: Final = (bytes, datetime, date, time, timedelta, UUID, Decimal)
-_KEPT: Final = (*_SCALARS, set, frozenset)
-_BUILTIN: Final = frozenset({type(None), bool, int, float, str, list, dict, Any, *_KEPT})
+_CODEC_TYPES: Final = (*_SCALARS, set, frozenset)
+_BUILTIN: Final = frozenset({type(None), bool, int, float, str, list, dict, Any, *_CODEC_TYPES})
 
 _MAY_BE_SETS: Final = (
     msgspec.inspect.SetType, msgspec.inspect.FrozenSetType, msgspec.inspect.AnyType,
@@ -107,7 +107,7 @@ class Field(msgspec.Struct, frozen=True):
     def to_stored(self, value: Any) -> Any:
         """Convert a typed value to one that the codec stores, and check its type."""
         try:
-            plain = msgspec.to_builtins(value, builtin_types=_KEPT)
+            plain = msgspec.to_builtins(value, builtin_types=_CODEC_TYPES)
         except (TypeError, msgspec.MsgspecError) as error:
             raise InvalidState(self.name, type(value), str(error)) from None
         if self.sets:

@@ -23,7 +23,7 @@ _MAC_BYTES: Final = 32
 TOKEN_CHARACTERS: Final = 86
 
 #: The last characters of tokens: four of its six bits are unused, and zero.
-_LAST: Final = "AQgw"
+_LAST_CHARACTERS: Final = "AQgw"
 
 # base64url to base64; the two characters that are only in the latter become invalid.
 _TO_BASE64: Final = bytes.maketrans(b"-_+/", b"+/!!")
@@ -88,7 +88,7 @@ class CsrfTokens:
 def _unmask(value: object) -> bytes | None:
     if not isinstance(value, str) or len(value) != TOKEN_CHARACTERS or not value.isascii():
         return None
-    if value[-1] not in _LAST:
+    if value[-1] not in _LAST_CHARACTERS:
         return None  # not the canonical form, which ``make`` returns
     try:
         raw = a2b_base64(value.encode().translate(_TO_BASE64) + b"==", strict_mode=True)

@@ -43,8 +43,8 @@ _NO_SLOT: Final = bytes(_SLOT_BYTES)
 _AFTER_SLOTS: Final = 1 + 2 * _SLOT_BYTES
 
 _BIN: Final = b"\xc6"  # msgpack bin 32: the length always takes four bytes
-_DAMAGED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_BROKEN: Final = "is damaged"
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_DAMAGED_TEXT: Final = "is damaged"
 
 
 class _EncryptedBody(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -133,9 +133,9 @@ class Plaintext(_VerifierIndependent):
         """Return the contents of a record."""
         try:
             return _decode_plaintext(record.body)  # every request; faster than record.contents()
-        except _DAMAGED as error:
+        except _DECODE_ERRORS as error:
             encrypted = _is_valid(_decode_encrypted, record.body)
-            why = "is encrypted, and encrypt is off" if encrypted else _BROKEN
+            why = "is encrypted, and encrypt is off" if encrypted else _DAMAGED_TEXT
             raise _unreadable(record.id, why) from error
 
     def encrypt(
@@ -318,8 +318,8 @@ def _decrypt(cipher: AESSIV, record: Record, body: _EncryptedBody, *, start: int
     plain = cipher.decrypt(data[start + _NONCE_BYTES :], associated_data)
     try:
         return Contents(body.user, body.labels, _decode_data(plain))
-    except _DAMAGED as error:  # only an attacker who knows the key can cause this (B-11)
-        raise _unreadable(record.id, _BROKEN) from error
+    except _DECODE_ERRORS as error:  # only an attacker who knows the key can cause this (B-11)
+        raise _unreadable(record.id, _DAMAGED_TEXT) from error
 
 
 def _associated_data(session_id: bytes, nonce: bytes, mode: bytes, head: bytes) -> list[bytes]:
@@ -338,9 +338,9 @@ def _parse(session_id: bytes, body: bytes, mode: bytes) -> _EncryptedBody:
     """
     try:
         parsed = _decode_encrypted(body)
-    except _DAMAGED as error:
+    except _DECODE_ERRORS as error:
         plaintext = _is_valid(_decode_plaintext, body)
-        why = "is plaintext, and encrypt is on: it may be forged" if plaintext else _BROKEN
+        why = "is plaintext, and encrypt is on: it may be forged" if plaintext else _DAMAGED_TEXT
         raise _unreadable(session_id, why) from error
     if parsed.data[:1] != mode:
         raise _unreadable(session_id, "was encrypted in another mode of encrypt")
@@ -350,7 +350,7 @@ def _parse(session_id: bytes, body: bytes, mode: bytes) -> _EncryptedBody:
 def _is_valid(decode: Callable[[bytes], object], body: bytes) -> bool:
     try:
         decode(body)
-    except _DAMAGED:
+    except _DECODE_ERRORS:
         return False
     return True
 

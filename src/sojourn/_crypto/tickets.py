@@ -33,7 +33,7 @@ TICKET_CHARACTERS: Final = 66
 
 # 49 bytes leave four unused bits in the last character. Only the canonical form, with these bits
 # zero, is accepted, so that no second text is the same ticket.
-_LAST: Final = frozenset("AQgw")
+_LAST_CHARACTERS: Final = frozenset("AQgw")
 
 #: The text of a ticket, whatever secret has sealed it.
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]{65}[AQgw]")
@@ -150,7 +150,7 @@ class KeyRing:
         return len(self._cache) + len(self._previous_cache)
 
     def _decrypt(self, text: str, name: bytes) -> Ticket | None:
-        if len(text) != TICKET_CHARACTERS or text[-1] not in _LAST or not text.isascii():
+        if len(text) != TICKET_CHARACTERS or text[-1] not in _LAST_CHARACTERS or not text.isascii():
             return None
         try:
             sealed = a2b_base64(text.encode().translate(_TO_BASE64) + b"==", strict_mode=True)

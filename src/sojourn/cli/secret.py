@@ -14,7 +14,7 @@ from sojourn.cli.exit_codes import ExitCode, Failure
 from sojourn.cli.formatting import print_json
 from sojourn.cli.target import Target, TargetCommand
 
-_HOW_TO: Final = """\
+_ROTATION_STEPS: Final = """\
 This is a new secret. Replace the secret without ending a session:
 
 1. Append the new secret, and restart every process: all unseal its tickets, none seals with it.
@@ -84,7 +84,7 @@ def rotate(target: Target, *, write: bool, append: bool, promote: bool) -> None:
         print_json({"secret": value})
     else:
         click.echo(value)
-        click.echo(f"\n{_HOW_TO}", err=True)
+        click.echo(f"\n{_ROTATION_STEPS}", err=True)
 
 
 def _rotate_file(target: Target, *, append: bool, promote: bool) -> None:

@@ -38,7 +38,7 @@ _ATTRIBUTE: Final = "bottle.request.ext.session"
 _ON_ERROR_CALLED: Final = "sojourn.on_error_called"
 
 #: Raised by handlers as a part of the ordinary course: the status of the response decides.
-_ORDINARY: Final = (SessionRequired, RecentAuthRequired)
+_EXPECTED_ERRORS: Final = (SessionRequired, RecentAuthRequired)
 
 
 def install(app: Any, sessions: Sessions[Any]) -> None:
@@ -251,7 +251,7 @@ def _answer(
     """
     if isinstance(error, ConfigurationError):
         raise error
-    if not isinstance(error, _ORDINARY):
+    if not isinstance(error, _EXPECTED_ERRORS):
         exchange.settle(error)
     response = _call_on_error(sessions, environ, error)
     if response is not None:

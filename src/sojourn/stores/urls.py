@@ -34,7 +34,7 @@ _BUILT_IN: Final = {
 }
 
 #: What to do if a client library is installed but cannot be imported, by the package of the store.
-_UNUSABLE: Final = {
+_IMPORT_REMEDIES: Final = {
     "postgresql": "install 'psycopg[binary]', which contains libpq, or the system's libpq",
 }
 
@@ -141,7 +141,7 @@ def _find_factory(scheme: str) -> StoreFactory:
                 reason = " ".join(str(error).split())
                 raise ConfigurationError(
                     f"the client library of {scheme}:// cannot be imported ({reason}); "
-                    f"{_UNUSABLE.get(package, 'install it again')}"
+                    f"{_IMPORT_REMEDIES.get(package, 'install it again')}"
                 ) from error
             raise ConfigurationError(
                 f"the store for {scheme}:// needs {error.name}, which is not installed; install "

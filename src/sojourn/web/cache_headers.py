@@ -20,11 +20,11 @@ VARY_COOKIE: Final = (b"vary", b"Cookie")
 
 _CACHING: Final = frozenset({b"vary", b"cache-control"})
 _CACHING_LENGTHS: Final = frozenset(map(len, _CACHING))
-_CACHING_ENDS: Final = ("vary", "control")  # of the names, at most seven letters
+_CACHING_NAME_ENDINGS: Final = ("vary", "control")  # of the names, at most seven letters
 _QUOTED: Final = re.compile(rb'"[^"]*"?')
 # Directives that let shared caches store a response; must-understand overrides no-store (RFC 9111
 # 5.2.2.3).
-_SHARED: Final = (b"public", b"s-maxage", b"must-understand")
+_SHARED_DIRECTIVES: Final = (b"public", b"s-maxage", b"must-understand")
 # Headers that shared caches may obey instead of Cache-Control (RFC 9213 and its predecessors).
 _TARGETED: Final = (b"-cache-control", b"surrogate-control")
 # What `select_caching` selects besides, and the last seven letters of the names.
@@ -121,7 +121,7 @@ def _combine(
 
 def has_caching(headers: Iterable[tuple[str, str]]) -> bool:
     """Return whether there may be headers that ``apply`` replaces; names in any case."""
-    return any(name[-7:].lower() in _CACHING_ENDS for name, _ in headers)
+    return any(name[-7:].lower() in _CACHING_NAME_ENDINGS for name, _ in headers)
 
 
 def select_caching(headers: Iterable[tuple[str, str]]) -> RawHeaders:
@@ -188,7 +188,7 @@ def _unshared(control: bytes) -> bytes | None:
         b"", control.lower()
     )  # private="a-header" lets shared caches store the rest
     directives = {directive.strip() for directive in unquoted.split(b",")}
-    if any(directive.startswith(_SHARED) for directive in directives):
+    if any(directive.startswith(_SHARED_DIRECTIVES) for directive in directives):
         return None
     if b"no-store" in directives:
         return control

@@ -44,12 +44,12 @@ _MAX_SUBJECTS: Final = 100
 _MAX_TEXT: Final = 500
 
 #: Operations that only read. Any other one has recovered when something was written.
-_READING: Final = frozenset({"load", "ping", "server_time"})
+_READ_OPERATIONS: Final = frozenset({"load", "ping", "server_time"})
 
 #: Events of a store that answered, by what they prove. Their listeners are registered during an
 #: outage only, because the first two belong to the ordinary request.
-_PROVE_READING: Final[tuple[type[Event], ...]] = (Read,)
-_PROVE_WRITING: Final[tuple[type[Event], ...]] = (Written, Created, Touched)
+_READ_EVENTS: Final[tuple[type[Event], ...]] = (Read,)
+_WRITE_EVENTS: Final[tuple[type[Event], ...]] = (Written, Created, Touched)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -159,7 +159,7 @@ class _Outage:
         self.failures[operation] += 1
         self.failed_at = now
         self.recovered_at = None
-        if operation not in _READING:
+        if operation not in _READ_OPERATIONS:
             self.writing_failed = True
 
     def succeed(self, now: float, *, wrote: bool) -> bool:
@@ -310,9 +310,9 @@ class EventLog:
                 outage = self._outage = _Outage(now)
             outage.fail(event.operation, now)
             if is_new:
-                for kind in _PROVE_READING:
+                for kind in _READ_EVENTS:
                     self._dispatcher.on(kind, self._on_read)
-                for kind in _PROVE_WRITING:
+                for kind in _WRITE_EVENTS:
                     self._dispatcher.on(kind, self._on_written)
         if is_new and logger.isEnabledFor(logging.WARNING):
             error = escape(without_password(event.error))
@@ -353,9 +353,9 @@ class EventLog:
         _log_recovered(outage)
 
     def _ignore_success(self) -> None:
-        for kind in _PROVE_READING:
+        for kind in _READ_EVENTS:
             self._dispatcher.off(kind, self._on_read)
-        for kind in _PROVE_WRITING:
+        for kind in _WRITE_EVENTS:
             self._dispatcher.off(kind, self._on_written)
 
     def log_failure(self, message: str, error: StoreError) -> None:

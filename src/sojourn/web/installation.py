@@ -37,7 +37,7 @@ OnError: TypeAlias = Callable[[Any, SojournError], Any]
 logger: logging.Logger = logging.getLogger("sojourn")
 
 #: Milliseconds in which a response follows the creation of its session, or its login.
-_JUST_NOW: Final = 1_000
+_MAX_RESPONSE_DELAY: Final = 1_000
 
 #: The end of the name of the cookie of ``set_written_cookie``.
 _WRITTEN: Final = b"-written"
@@ -559,7 +559,7 @@ class WebInstallation:
         if record is None or not (self.config.cookie.persistent or record.persistent):
             return None
         started = max(record.created_at, record.authenticated_at)
-        if now - started < _JUST_NOW:
+        if now - started < _MAX_RESPONSE_DELAY:
             now = started
         remaining = min(record.absolute_at, FOREVER) - now
         return max(1, remaining // 1000)

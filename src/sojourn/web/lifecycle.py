@@ -725,7 +725,7 @@ def encode_headers(headers: TextHeaders) -> RawHeaders:
 
 def decode_headers(headers: RawHeaders) -> TextHeaders:
     """Return raw headers as text; see ``encode_headers``."""
-    return [_COMMON.get(header) or _decode_header(header) for header in headers]
+    return [_COMMON_HEADERS.get(header) or _decode_header(header) for header in headers]
 
 
 def _decode_header(header: tuple[bytes, bytes]) -> tuple[str, str]:
@@ -734,7 +734,7 @@ def _decode_header(header: tuple[bytes, bytes]) -> tuple[str, str]:
 
 
 #: The headers of most responses as text.
-_COMMON: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
+_COMMON_HEADERS: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
     header: _decode_header(header)
     for header in (
         cache_headers.VARY_COOKIE,

@@ -70,7 +70,7 @@ class IdentityTests(AppTests):
                     reply = await place.browser(before).get("/read")
                     assert reply.body == b"1"
                     assert reply.all("set-cookie") == lost.all("set-cookie")
-            browser.take(lost)
+            browser.store_cookies(lost)
             assert browser.cookie != before
             assert (await browser.get("/read")).body == b"1"
 

@@ -157,7 +157,7 @@ class RotationTests(AppTests):
             assert [reply.status for reply in replies] == 2 * REQUESTS * [200]
             assert [type(event) for event in events] == [Rotated]
             assert len({tuple(reply.all("set-cookie")) for reply in replies}) == 1
-            browser.take(replies[0])
+            browser.store_cookies(replies[0])
             assert browser.cookie != before
             assert (await browser.get("/read")).body == str(2 * REQUESTS).encode()
             assert (await browser.get("/who")).body == b"ada None"

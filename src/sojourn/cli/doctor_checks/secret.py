@@ -47,7 +47,7 @@ UNKNOWN: Final = info(
 PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN)
 
 #: Permissions of users other than the owner.
-_OTHERS: Final = 0o077
+_OTHERS_PERMISSIONS: Final = 0o077
 
 
 def check_secret(context: CheckContext) -> Iterator[Finding]:
@@ -92,7 +92,7 @@ def _check_file(context: CheckContext, path: Path) -> Iterator[Finding]:
         yield UNUSABLE.finding(f"{path} has more than {MAX_SECRET_FILE_BYTES:,} bytes")
         return
     generated = context.secret_file is None
-    if os.name == "posix" and mode & _OTHERS:
+    if os.name == "posix" and mode & _OTHERS_PERMISSIONS:
         yield READABLE.finding(f"{path} has mode {mode & 0o777:03o}")
     elif generated and path.is_symlink():
         yield READABLE.finding(f"{path} is a symbolic link")

@@ -123,12 +123,12 @@ _PROGRESS_STEPS: Final = 100_000
 #: How SQLite reports an exceeded quota or limit of a file's size.
 _NO_SPACE: Final = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
-_COMPANIONS: Final = ("", "-wal", "-shm", "-lock")
+_FILE_SUFFIXES: Final = ("", "-wal", "-shm", "-lock")
 
 #: The first bytes of a database (https://www.sqlite.org/fileformat.html, section 1.3.1).
 _MAGIC: Final = b"SQLite format 3\0"
 
-_OTHERS: Final = 0o077
+_OTHERS_PERMISSIONS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _WORLD_WRITE: Final = 0o002
 
@@ -181,11 +181,11 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
     path = context.database
     if path is None or (context.store is None and _is_of_another_program(path)):
         return
-    for suffix in _COMPANIONS:
+    for suffix in _FILE_SUFFIXES:
         file = path.with_name(path.name + suffix)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             mode = stat.S_IMODE(file.lstat().st_mode)
-            if os.name == "posix" and mode & _OTHERS:
+            if os.name == "posix" and mode & _OTHERS_PERMISSIONS:
                 yield MODE.finding(f"{file} has mode {mode:03o}")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         status = path.absolute().parent.stat()

@@ -25,13 +25,15 @@ from sojourn.web.lifecycle import SessionLifecycle, decode_headers
 from sojourn.web.websocket import WebSocketConnection
 
 #: Messages after which the socket is closed.
-_LAST: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+_CLOSING_TYPES: Final = frozenset(
+    {WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR}
+)
 
 #: Messages of the application's protocol; others are pings and pongs.
-_DATA: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
+_DATA_TYPES: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
 
 #: The methods of ``WebSocketResponse`` that send a message.
-_SENDERS: Final = ("send_str", "send_bytes", "send_frame")
+_SEND_METHODS: Final = ("send_str", "send_bytes", "send_frame")
 
 
 def _make_scope(request: web.Request) -> Scope:
@@ -203,7 +205,7 @@ class AiohttpSocket(WebSocketConnection):
         self._ws_receive = ws.receive
         self._ws_close = ws.close
         methods: dict[str, Any] = {"receive": self._receive_message_of, "close": self._close_socket}
-        for name in _SENDERS:
+        for name in _SEND_METHODS:
             methods[name] = functools.partial(self._send_message, getattr(ws, name))
         for name, method in methods.items():
             setattr(ws, name, method)
@@ -244,9 +246,9 @@ class AiohttpSocket(WebSocketConnection):
             return {"type": "websocket.connect"}
         assert self._ws_receive is not None  # noqa: S101 - the handshake was answered
         native = await self._ws_receive(self._timeout)
-        if native.type in _LAST:
+        if native.type in _CLOSING_TYPES:
             return {"type": "websocket.disconnect", "native": native}
-        kind = "websocket.receive" if native.type in _DATA else "websocket.control"
+        kind = "websocket.receive" if native.type in _DATA_TYPES else "websocket.control"
         return {"type": kind, "native": native}
 
     async def _send_native(self, message: Message) -> None:

@@ -27,7 +27,7 @@ from sojourn.frameworks.django.settings import get_sessions, is_installed
 from sojourn.web.asgi_scope import client_labels
 
 #: The attribute of a user whose usable password is being replaced by an unusable one.
-_REMOVED: Final = "_sojourn_password_removed"
+_REMOVAL_MARK: Final = "_sojourn_password_removed"
 
 #: Identifies the receiver of logins.
 _LOGIN: Final = "sojourn.login"
@@ -74,13 +74,13 @@ def _record_removed_password(
     """
     if not _concerns_user(instance, raw=raw) or not _updates_field("password", update_fields):
         return
-    vars(instance).pop(_REMOVED, None)
+    vars(instance).pop(_REMOVAL_MARK, None)
     if instance.pk is None or instance.has_usable_password():
         return
     stored = QuerySet(type(instance), using=using).filter(pk=instance.pk)
     previous = stored.values_list("password", flat=True).first()
     if previous is not None and is_password_usable(previous):
-        setattr(instance, _REMOVED, True)
+        setattr(instance, _REMOVAL_MARK, True)
 
 
 def _end_sessions(
@@ -100,7 +100,7 @@ def _end_sessions(
     # Django keeps the text of a new password until it is saved, for its validators, and removes it
     # before it saves an upgraded hash of the same password.
     changed = getattr(instance, "_password", None) is not None
-    if vars(instance).pop(_REMOVED, False) or changed:
+    if vars(instance).pop(_REMOVAL_MARK, False) or changed:
         _now_and_at_commit(using, lambda: _end_other_sessions(user))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
-from django.core.checks import Warning as Weakness
+from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
 from sojourn.errors import ConfigurationError
@@ -17,11 +17,11 @@ from sojourn.frameworks.django.middleware import SessionMiddleware
 from sojourn.frameworks.django.settings import ENGINE, get_sessions
 from sojourn.web.installation import WebInstallation
 
-_DJANGOS_OWN: Final = "django.contrib.sessions.middleware.SessionMiddleware"
-_OUR_MIDDLEWARE: Final = "sojourn.frameworks.django.SessionMiddleware"
+_DJANGO_MIDDLEWARE: Final = "django.contrib.sessions.middleware.SessionMiddleware"
+_SOJOURN_MIDDLEWARE: Final = "sojourn.frameworks.django.SessionMiddleware"
 
 #: An extension of django-allauth.
-_STORES_KEYS: Final = "allauth.usersessions"
+_ALLAUTH_USERSESSIONS: Final = "allauth.usersessions"
 
 #: The serializer of Django's default settings.
 _JSON: Final = "django.contrib.sessions.serializers.JSONSerializer"
@@ -29,8 +29,8 @@ _JSON: Final = "django.contrib.sessions.serializers.JSONSerializer"
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Return what is wrong with the settings of sessions."""
-    ours = _has_middleware()
-    if not ours and settings.SESSION_ENGINE != ENGINE:
+    has_middleware = _has_middleware()
+    if not has_middleware and settings.SESSION_ENGINE != ENGINE:
         return []
     found: list[CheckMessage] = []
     try:
@@ -38,19 +38,19 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     except ConfigurationError as error:
         found.append(Error(str(error), hint="Correct the settings.", id="sojourn.E001"))
     else:
-        if not ours:
+        if not has_middleware:
             found += _check_djangos_middleware(web)
-    if ours and _DJANGOS_OWN in settings.MIDDLEWARE:
+    if has_middleware and _DJANGO_MIDDLEWARE in settings.MIDDLEWARE:
         found.append(
             Error(
                 "MIDDLEWARE has two session middlewares; the second one replaces request.session.",
-                hint=f"Remove {_DJANGOS_OWN!r}.",
+                hint=f"Remove {_DJANGO_MIDDLEWARE!r}.",
                 id="sojourn.E002",
             )
         )
-    if ours and settings.SESSION_ENGINE != ENGINE:
+    if has_middleware and settings.SESSION_ENGINE != ENGINE:
         found.append(
-            Weakness(
+            CheckWarning(
                 f"SESSION_ENGINE is {settings.SESSION_ENGINE!r}: Django's test client and "
                 "`manage.py clearsessions` use other sessions than request.session.",
                 hint=f'Set SESSION_ENGINE = "{ENGINE}".',
@@ -58,9 +58,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             )
         )
     if not settings.SESSION_COOKIE_HTTPONLY:
-        effect = "has no effect" if ours else "lets scripts of a page read the ticket"
+        effect = "has no effect" if has_middleware else "lets scripts of a page read the ticket"
         found.append(
-            Weakness(
+            CheckWarning(
                 f"SESSION_COOKIE_HTTPONLY = False {effect}.",
                 hint="Remove it: the cookie is HttpOnly by default.",
                 id="sojourn.W002",
@@ -68,16 +68,20 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         )
     if settings.SESSION_COOKIE_SAMESITE is False:
         found.append(
-            Weakness(
+            CheckWarning(
                 "SESSION_COOKIE_SAMESITE = False "
-                + ("has no effect: the cookie is SameSite=Lax." if ours else "weakens the cookie."),
+                + (
+                    "has no effect: the cookie is SameSite=Lax."
+                    if has_middleware
+                    else "weakens the cookie."
+                ),
                 hint='Remove it, or set "Lax", "Strict" or "None".',
                 id="sojourn.W003",
             )
         )
     if settings.SESSION_SERIALIZER != _JSON:
         found.append(
-            Weakness(
+            CheckWarning(
                 f"SESSION_SERIALIZER = {settings.SESSION_SERIALIZER!r} has no effect: sojourn "
                 "stores msgpack, and never pickle.",
                 hint="Remove it. Dates, decimals, UUIDs, sets and bytes are stored as they are.",
@@ -89,7 +93,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 def _check_djangos_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
     """Yield what does not work with Django's own session middleware."""
-    hint = f"Put {_OUR_MIDDLEWARE!r} into MIDDLEWARE instead of {_DJANGOS_OWN!r}."
+    hint = f"Put {_SOJOURN_MIDDLEWARE!r} into MIDDLEWARE instead of {_DJANGO_MIDDLEWARE!r}."
     if web.header_transport is not None or web.legacy is not None:
         yield Error(
             "SOJOURN has transport or read_legacy, and Django's own session middleware reads "
@@ -97,10 +101,10 @@ def _check_djangos_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
             hint=hint,
             id="sojourn.E003",
         )
-    if apps.is_installed(_STORES_KEYS):
-        yield Weakness(
-            f"{_STORES_KEYS} stores session keys in a column of 40 characters. With Django's own "
-            "session middleware the key is the ticket: it is longer, and it grants access to the "
+    if apps.is_installed(_ALLAUTH_USERSESSIONS):
+        yield CheckWarning(
+            f"{_ALLAUTH_USERSESSIONS} stores session keys in a column of 40 characters. With Django's "
+            "own session middleware the key is the ticket: it is longer, and it grants access to the "
             "session.",
             hint=hint,
             id="sojourn.W007",
@@ -110,10 +114,14 @@ def _check_djangos_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
 def check_deployment(**_: Any) -> list[CheckMessage]:
     """Return what is weak in production (``manage.py check --deploy``)."""
     found: list[CheckMessage] = []
-    ours = _has_middleware()
-    if not ours and settings.SESSION_ENGINE == ENGINE and not settings.SESSION_COOKIE_SECURE:
+    has_middleware = _has_middleware()
+    if (
+        not has_middleware
+        and settings.SESSION_ENGINE == ENGINE
+        and not settings.SESSION_COOKIE_SECURE
+    ):
         found.append(
-            Weakness(
+            CheckWarning(
                 "SESSION_COOKIE_SECURE = False: browsers send the ticket over http, too.",
                 hint="Set SESSION_COOKIE_SECURE = True, or use sojourn's own middleware, which "
                 "makes the cookie Secure over https.",
@@ -122,12 +130,12 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
         )
     name: str = settings.SESSION_COOKIE_NAME
     if (
-        (ours or settings.SESSION_ENGINE == ENGINE)
+        (has_middleware or settings.SESSION_ENGINE == ENGINE)
         and not name.lower().startswith(("__host-", "__secure-"))
         and settings.SESSION_COOKIE_SECURE
     ):
         found.append(
-            Weakness(
+            CheckWarning(
                 f"Other hosts of the domain can set a cookie named {name!r} (cookie tossing).",
                 hint='Set SESSION_COOKIE_NAME = "__Host-sessionid", or "__Secure-sessionid" with '
                 "SESSION_COOKIE_DOMAIN. Visitors log in once more after this change.",
@@ -140,7 +148,7 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 def _has_middleware() -> bool:
     """Return whether MIDDLEWARE has sojourn's middleware, or a subclass of it."""
     for path in settings.MIDDLEWARE:
-        if path == _OUR_MIDDLEWARE:
+        if path == _SOJOURN_MIDDLEWARE:
             return True
         middleware = import_string(path)
         if isinstance(middleware, type) and issubclass(middleware, SessionMiddleware):

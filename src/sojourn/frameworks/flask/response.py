@@ -19,7 +19,7 @@ _TARGETED: Final = ("-cache-control", "surrogate-control")
 _CACHING: Final = ("vary", "cache-control")
 
 #: The last seven letters of their names, or the whole name.
-_ENDS: Final = ("vary", "control")
+_NAME_ENDINGS: Final = ("vary", "control")
 
 _SERVER_ERROR: Final = 500
 _UNAVAILABLE: Final = 503
@@ -120,7 +120,7 @@ def caching_headers(response: HasHeaders) -> RawHeaders:
     return [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers
-        if name[-7:].lower() in _ENDS and _is_caching(name)
+        if name[-7:].lower() in _NAME_ENDINGS and _is_caching(name)
     ]
 
 
@@ -136,7 +136,7 @@ def replace_caching_headers(response: HasHeaders, present: RawHeaders, sent: Raw
     for name, _ in present:
         headers.remove(name.decode("latin-1"))
     for header in sent:
-        headers.add(*_COMMON.get(header) or _as_text(header))
+        headers.add(*_COMMON_HEADERS.get(header) or _as_text(header))
 
 
 def _as_text(header: tuple[bytes, bytes]) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def _as_text(header: tuple[bytes, bytes]) -> tuple[str, str]:
 
 
 #: The headers of most responses: decoding them costs more than adding them.
-_COMMON: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
+_COMMON_HEADERS: Final[dict[tuple[bytes, bytes], tuple[str, str]]] = {
     header: _as_text(header) for header in (VARY_COOKIE, PRIVATE, PRIVATE_NO_STORE)
 }
 

@@ -23,7 +23,7 @@ from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.installation import WebInstallation
 
 #: The scope key of the installation and the headers that its middleware has sent.
-_SENT: Final = "sojourn.litestar.sent"
+_SENT_HEADERS: Final = "sojourn.litestar.sent"
 
 ASGIFunction: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -78,7 +78,7 @@ def _record_headers(scope: Any, send: Any, web: WebInstallation) -> Any:
 
     def send_recorded(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            scope[_SENT] = web, list(message["headers"])
+            scope[_SENT_HEADERS] = web, list(message["headers"])
         sending: Awaitable[None] = send(message)
         return sending
 
@@ -87,9 +87,9 @@ def _record_headers(scope: Any, send: Any, web: WebInstallation) -> Any:
 
 async def _protect_ticket(message: Any, scope: Any) -> None:
     """Let no cache store a ticket, whatever the other hooks have changed (law A13)."""
-    if message["type"] != "http.response.start" or _SENT not in scope:
+    if message["type"] != "http.response.start" or _SENT_HEADERS not in scope:
         return
-    web, sent = scope.pop(_SENT)
+    web, sent = scope.pop(_SENT_HEADERS)
     added = find_added(web, sent)
     if added and message["headers"] != sent:
         message["headers"] = combine_added(web, message["headers"], added)

@@ -21,7 +21,7 @@ SESSIONS: Final = "sojourn.sessions"
 ON_ERROR_CALLED: Final = "sojourn.on_error_called"
 
 #: Raised by views as a part of the ordinary course: the status of the response decides (law A10).
-_ORDINARY: Final = (SessionRequired, RecentAuthRequired)
+_EXPECTED_ERRORS: Final = (SessionRequired, RecentAuthRequired)
 
 Handler = Callable[[Any], Any]
 
@@ -73,7 +73,7 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
             exchange: WSGIExchange | None = request.environ.get(EXCHANGE)
             if exchange is None or exchange.web is not web:
                 raise
-            if not isinstance(error, _ORDINARY):
+            if not isinstance(error, _EXPECTED_ERRORS):
                 exchange.settle(error)
             answer = call_on_error(sessions, request, error)
             if answer is None:

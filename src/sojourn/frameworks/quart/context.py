@@ -8,7 +8,7 @@ import quart.globals
 
 #: One context, which is the first argument of the application's methods. Before, requests and
 #: sockets had one each, and most methods did not take it.
-_MERGED: Final = "request_ctx" not in vars(quart.globals)
+_HAS_ONE_CONTEXT: Final = "request_ctx" not in vars(quart.globals)
 
 
 def replace_session(session: object, *, websocket: bool) -> None:
@@ -18,7 +18,7 @@ def replace_session(session: object, *, websocket: bool) -> None:
         session: the session.
         websocket: it is a socket.
     """
-    name = "app_ctx" if _MERGED else "websocket_ctx" if websocket else "request_ctx"
+    name = "app_ctx" if _HAS_ONE_CONTEXT else "websocket_ctx" if websocket else "request_ctx"
     attributes: dict[str, Any] = getattr(quart.globals, name).__dict__
     attributes["_session" if "_session" in attributes else "session"] = session
 
@@ -30,7 +30,7 @@ def handler_arguments(argument: object, context: tuple[Any, ...]) -> tuple[Any, 
         argument: the error.
         context: the arguments of ``full_dispatch_request``.
     """
-    return (*context, argument) if _MERGED else (argument,)
+    return (*context, argument) if _HAS_ONE_CONTEXT else (argument,)
 
 
 def finalize_arguments(result: object, context: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -40,4 +40,4 @@ def finalize_arguments(result: object, context: tuple[Any, ...]) -> tuple[Any, .
         result: of a view or a handler.
         context: the arguments of ``full_dispatch_request``.
     """
-    return (*context, result) if _MERGED else (result, *context)
+    return (*context, result) if _HAS_ONE_CONTEXT else (result, *context)

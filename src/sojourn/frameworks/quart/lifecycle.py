@@ -24,7 +24,7 @@ from sojourn.web.installation import OnStoreFailure, WebInstallation
 LIFECYCLE: Final = "sojourn.quart"
 
 #: Bodies that cannot use the session while they are sent.
-_COMPLETE: Final = (DataBody, FileBody, IOBody)
+_COMPLETE_BODIES: Final = (DataBody, FileBody, IOBody)
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -90,7 +90,7 @@ class QuartLifecycle(ResponseLifecycle):
         """
         body: Any = response.response
         # A response of Werkzeug, such as that of an HTTP error, has a list.
-        complete = isinstance(body, _COMPLETE) or not isinstance(body, ResponseBody)
+        complete = isinstance(body, _COMPLETE_BODIES) or not isinstance(body, ResponseBody)
         headers = caching_headers(response)
         sent = self.commit_for(response, headers, complete=complete)
         if isinstance(sent, CoroutineType):

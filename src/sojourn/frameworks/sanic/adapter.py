@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sojourn.config import AllOptions, Options
 
 #: Before the application's own middleware and listeners; Sanic's default is 0.
-_FIRST: Final = 1_000
+_FIRST_PRIORITY: Final = 1_000
 
 #: The beginning of the keys of options in ``app.config``.
 _PREFIX: Final = "SOJOURN_"
@@ -343,7 +343,7 @@ def install(app: Any, sessions: Sessions[Any]) -> None:
         # The application may have a class of its own.
         bases = (SessionRequest,) if request_class is Request else (SessionRequest, request_class)
         app.request_class = type(request_class.__name__, bases, {"__slots__": ()})
-    app.register_middleware(adapter.load, "request", priority=_FIRST)
+    app.register_middleware(adapter.load, "request", priority=_FIRST_PRIORITY)
 
     async def prepare(app: Sanic[Any, Any]) -> None:
         del app
@@ -351,7 +351,7 @@ def install(app: Any, sessions: Sessions[Any]) -> None:
         adapter.wrap_routes()
         adapter.add_dependency()
 
-    app.register_listener(prepare, "before_server_start", priority=_FIRST)
+    app.register_listener(prepare, "before_server_start", priority=_FIRST_PRIORITY)
     sessions.route_decorator = route
 
 

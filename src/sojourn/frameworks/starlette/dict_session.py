@@ -10,7 +10,7 @@ from sojourn.session import NullSession, Session
 C = TypeVar("C", bound=type)
 
 #: What each class has of its own, and must not be copied from another one.
-_OWN: Final = frozenset(
+_CLASS_ATTRIBUTES: Final = frozenset(
     (
         *("__abstractmethods__", "__annotations__", "__class_getitem__", "__dict__", "__doc__"),
         *("__firstlineno__", "__init_subclass__", "__module__", "__new__", "__orig_bases__"),
@@ -30,7 +30,7 @@ def _with_members_of(source: type) -> Callable[[C], C]:
         for base in reversed(source.__mro__):
             if base is not object:
                 for name, member in vars(base).items():
-                    if name not in _OWN and name not in vars(cls).get("_kept", ()):
+                    if name not in _CLASS_ATTRIBUTES and name not in vars(cls).get("_kept", ()):
                         setattr(cls, name, member)
         cast("Any", source).register(cls)
         return cls

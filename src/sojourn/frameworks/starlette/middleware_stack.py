@@ -41,7 +41,7 @@ def unwrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
 
 #: Middleware that does not use the session, so it may be outside of the session middleware.
-_WITHOUT_SESSION: Final[Collection[object]] = (
+_INDEPENDENT_MIDDLEWARE: Final[Collection[object]] = (
     CORSMiddleware,
     GZipMiddleware,
     HTTPSRedirectMiddleware,
@@ -73,7 +73,7 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
     def build_stack() -> ASGIApp:
         all_own, handlers = app.user_middleware, app.exception_handlers
         own = _without_starlettes(all_own)
-        single = not app.debug and all(each.cls in _WITHOUT_SESSION for each in own)
+        single = not app.debug and all(each.cls in _INDEPENDENT_MIDDLEWARE for each in own)
         app.user_middleware = [*own, Middleware(add_session if single else add_errors)]
         if single:
             app.exception_handlers = _with_error_page(handlers)
@@ -99,7 +99,7 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
 
 #: Logged when the place of Starlette's middleware is taken.
-_REPLACED: Final = (
+_REPLACED_WARNING: Final = (
     "Starlette's SessionMiddleware of this application is not used, because sojourn gives its "
     "requests their session; remove it where the application or a library adds it"
 )
@@ -112,7 +112,7 @@ def _without_starlettes(middleware: Sequence[Middleware]) -> list[Middleware]:
     """
     kept = [each for each in middleware if not _is_starlettes(each.cls)]
     if len(kept) < len(middleware):
-        logger.warning(_REPLACED)
+        logger.warning(_REPLACED_WARNING)
     return kept
 
 
@@ -127,7 +127,7 @@ def remove_starlettes(stack: ASGIApp) -> ASGIApp:
     """
     found: Any = stack
     if _is_starlettes(type(found)):
-        logger.warning(_REPLACED)
+        logger.warning(_REPLACED_WARNING)
         return remove_starlettes(found.app)
     following = getattr(found, "app", None)
     if not (following is None or isinstance(found, ExceptionMiddleware | Starlette)):

@@ -65,7 +65,7 @@ class SessionMixin:
 
 
 #: The methods that change a response.
-_CHANGING: Final = ("redirect", "write")
+_RESPONSE_METHODS: Final = ("redirect", "write")
 
 
 def _refuse_after_finish(*_: object, **__: object) -> NoReturn:
@@ -257,7 +257,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
         if waiting is None:
             return super().finish(chunk)
         # As after Tornado's own `finish`: what the handler does from here on is not sent.
-        vars(self).update(dict.fromkeys(_CHANGING, _refuse_after_finish))
+        vars(self).update(dict.fromkeys(_RESPONSE_METHODS, _refuse_after_finish))
         self.sojourn_finishing = asyncio.ensure_future(self._sojourn_finish(waiting, chunk))
         return self.sojourn_finishing
 
@@ -267,7 +267,7 @@ class SessionHandler(XSRFMixin, RequestHandler):
             try:
                 await waiting
             finally:
-                for name in _CHANGING:
+                for name in _RESPONSE_METHODS:
                     del vars(self)[name]
         except Exception as error:  # noqa: BLE001 - answered as one that the handler raises
             self.sojourn_finishing = None

@@ -385,7 +385,7 @@ class _GroupCommit(MigratingStore):
 
 
 #: The class for each capability that both stores must have.
-_SHARED: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
+_OF_BOTH_STORES: Final[tuple[tuple[type, type[MigratingStore]], ...]] = (
     (SupportsUserIndex, _UserIndex),
     (SupportsBulk, _Bulk),
     (SupportsBroadcast, _Broadcast),
@@ -478,7 +478,7 @@ def _combine(old: Store, new: Store, *, prepare: bool) -> MigratingStore:
     written = old if prepare else new
     bases: list[type[MigratingStore]] = [
         kind
-        for capability, kind in _SHARED
+        for capability, kind in _OF_BOTH_STORES
         if isinstance(old, capability) and isinstance(new, capability)
     ]
     # `swap` of a record leaves the index of the new store as it is; see `MigratingStore`.

@@ -162,7 +162,7 @@ class Executor:
             failed = {
                 at: outcome
                 for at, outcome in enumerate(outcomes)
-                if isinstance(outcome, ServerError) and outcome.sqlstate in _MAY_REPEAT
+                if isinstance(outcome, ServerError) and outcome.sqlstate in _REPEATABLE_CODES
             }
             if not failed or time.monotonic() >= deadline:
                 return
@@ -252,4 +252,4 @@ class Executor:
         return error
 
 
-_MAY_REPEAT: Final = frozenset({*REPEATABLE, *PREPARED_STATEMENT_ERRORS, UNDEFINED_TABLE})
+_REPEATABLE_CODES: Final = frozenset({*REPEATABLE, *PREPARED_STATEMENT_ERRORS, UNDEFINED_TABLE})

@@ -275,15 +275,15 @@ def build_commands(requests: Sequence[Request], keys: Keys) -> list[Command]:
 def _build_command(request: Request, keys: Keys) -> Command:
     """Return the command for a batch of one request."""
     if isinstance(request, RawCommand):
-        return Command(request.arguments, request.key, request.script, _FIRST, False)
+        return Command(request.arguments, request.key, request.script, _ONE_POSITION, False)
     cutoff, key = keys.cutoff_and_record(request.id)
     if isinstance(request, GetRaw):
-        return Command(("MGET", cutoff, key), cutoff, None, _FIRST, True)
-    return Command((2, cutoff, key, *request.arguments), cutoff, WRITE, _FIRST, True)
+        return Command(("MGET", cutoff, key), cutoff, None, _ONE_POSITION, True)
+    return Command((2, cutoff, key, *request.arguments), cutoff, WRITE, _ONE_POSITION, True)
 
 
 #: The positions of a batch of one.
-_FIRST: Final = (0,)
+_ONE_POSITION: Final = (0,)
 
 
 def _group(

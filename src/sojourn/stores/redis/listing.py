@@ -15,7 +15,7 @@ from sojourn.stores.redis.encoding import decode_value
 from sojourn.stores.redis.keys import Keys
 
 #: The characters that have a meaning in a pattern of SCAN.
-_SPECIAL: Final = re.compile(r"([\[\]*?\\^-])")
+_PATTERN_CHARACTERS: Final = re.compile(r"([\[\]*?\\^-])")
 
 
 #: Keys that one SCAN examines at most: less than a millisecond of the server's time.
@@ -84,7 +84,7 @@ class Lister:
 
     async def _scan_keys(self, prefix: str, cursor: str, limit: int) -> tuple[list[str], str]:
         """Return keys with a prefix, each once, and the next cursor."""
-        pattern = _SPECIAL.sub(r"\\\1", prefix) + "*"
+        pattern = _PATTERN_CHARACTERS.sub(r"\\\1", prefix) + "*"
         tag, position, growth = self._parse_cursor(cursor)
         nodes = await self.representatives()
         if tag not in nodes:  # the first page, or another primary serves it now

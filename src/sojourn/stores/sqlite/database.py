@@ -37,7 +37,7 @@ _COMPANION_SUFFIXES: Final = ("-wal", "-shm", "-lock")
 _CHECK_INTERVAL: Final = 0.1
 
 #: Result codes of a file that cannot be used now: damaged, or not a database at all.
-_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class DatabaseFile:
@@ -253,7 +253,7 @@ def to_store_error(error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return type(error)(*error.args)  # each caller raises an exception of its own
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    if code & 0xFF in _DAMAGED:
+    if code & 0xFF in _DAMAGED_CODES:
         result: StoreError = StoreUnavailable(
             f"SQLite: {error}; the file is damaged. Restore it from a backup, or delete it and "
             "restart all processes (all sessions end)"

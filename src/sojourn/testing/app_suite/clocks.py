@@ -89,7 +89,7 @@ class ClockTests(AppTests):
             await checkpoint.reached()
             await there.sessions.arevoke_user("ada")
             checkpoint.release()
-            browser.take(await running.done())
+            browser.store_cookies(await running.done())
             for place in (here, there):
                 browser.at = place
                 assert (await browser.get("/who")).body.startswith(b"None ")

@@ -83,10 +83,10 @@ class ErrorTests(AppTests):
             browser = app.browser()
             await browser.get("/write")
             before = browser.cookie
-            browser.take(await browser.start("/fail").done())
+            browser.store_cookies(await browser.start("/fail").done())
             assert browser.cookie == before
             assert (await browser.get("/who")).body == b"None None"
-            browser.take(await browser.start("/turn").done())
+            browser.store_cookies(await browser.start("/turn").done())
             assert app.sessions.usage().rotations == 1
             assert (await browser.get("/read")).body == b"1"  # possibly with the previous ticket
             assert browser.cookie != before

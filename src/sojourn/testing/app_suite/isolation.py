@@ -67,7 +67,7 @@ class IsolationTests(AppTests):
                 pairs = list(zip(visitors, browsers, strict=True))
                 in_progress = [browser.start(f"/{name}") for name, browser in pairs]
                 for running, browser in zip(in_progress, browsers, strict=True):
-                    browser.take(await running.done())
+                    browser.store_cookies(await running.done())
             assert wrong == []
             assert app.count() == sum(len(name) % 2 == 0 for name in visitors)
 

@@ -79,12 +79,12 @@ class Browser:
             Exception: the application raised it into its server and sent no response.
         """
         reply = await self.start(path, headers=headers, **request).done()
-        self.take(reply)
+        self.store_cookies(reply)
         if reply.error is not None and not reply.status:
             raise reply.error
         return reply
 
-    def take(self, reply: ClientResponse) -> None:
+    def store_cookies(self, reply: ClientResponse) -> None:
         """Store or remove the cookie as a response says."""
         for header in reply.all("set-cookie"):
             pair, _, attributes = header.partition(";")
