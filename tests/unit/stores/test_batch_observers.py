@@ -31,7 +31,7 @@ class Executor:
 
 
 class Observer:
-    """Notes size and failure of each batch."""
+    """Records size and failure of each batch."""
 
     def __init__(self):
         self.batches = []
@@ -83,7 +83,7 @@ def test_batches_of_threads_are_reported(batchers):
     assert sum(size for size, _ in observer.batches) == 4
 
 
-def test_observers_come_and_go_while_batchers_exist(batchers, executor):
+def test_observers_can_be_added_and_removed_while_batchers_exist(batchers, executor):
     first, second = Observer(), Observer()
 
     async def calls():
@@ -132,7 +132,7 @@ def test_transactions_of_sqlite_are_reported():
     store.close()
 
 
-def test_a_migrating_store_reports_the_batches_of_both():
+def test_a_migrating_store_reports_the_batches_of_both_stores():
     old, new = SQLiteStore("old.db"), SQLiteStore("new.db")
     store, observer = migrating(old, new), Observer()
     store.add_batch_observer(observer)

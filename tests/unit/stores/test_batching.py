@@ -1,4 +1,4 @@
-"""Batching with a function as the server: which calls share a batch, deadlines, cancellation."""
+"""Batching over a function: calls that share a batch, deadlines, cancellation."""
 
 import asyncio
 import threading
@@ -55,8 +55,8 @@ async def test_calls_of_one_tick_are_one_batch(server, batcher):
 
 
 @under_loop
-async def test_calls_made_during_a_batch_are_the_next_batch(server, batcher):
-    """S18: one batch in flight, never two; the next takes all that waits."""
+async def test_calls_made_during_a_batch_form_the_next_batch(server, batcher):
+    """S18: one batch is in flight; the next one contains all waiting calls."""
     server.open.clear()
     first = asyncio.ensure_future(batcher.submit(1))
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
@@ -70,23 +70,23 @@ async def test_calls_made_during_a_batch_are_the_next_batch(server, batcher):
 
 
 @under_loop
-async def test_a_batch_has_a_largest_size(server, batcher):
+async def test_the_size_of_a_batch_is_limited(server, batcher):
     answers = await asyncio.gather(*(batcher.submit(n) for n in range(2 * MAX_BATCH + 1)))
     assert answers == [2 * n for n in range(2 * MAX_BATCH + 1)]
     assert [len(batch) for batch in server.batches] == [MAX_BATCH, MAX_BATCH, 1]
 
 
 @under_loop
-async def test_one_callers_error_is_its_own(server, batcher):
-    """S13: the other calls of the batch get their replies."""
+async def test_the_error_of_one_call_is_raised_by_that_call_only(server, batcher):
+    """S13."""
     answers = await asyncio.gather(*map(batcher.submit, (1, -1, 2)), return_exceptions=True)
     assert (answers[0], answers[2]) == (2, 4)
     assert isinstance(answers[1], ValueError)
 
 
 @under_loop
-async def test_a_caller_cancelled_before_the_batch_is_not_sent(server, batcher):
-    """S13: the command has no effect."""
+async def test_a_call_cancelled_before_the_batch_is_not_sent(server, batcher):
+    """S13."""
     tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -95,8 +95,8 @@ async def test_a_caller_cancelled_before_the_batch_is_not_sent(server, batcher):
 
 
 @under_loop
-async def test_a_caller_cancelled_during_the_batch_stops_nothing(server, batcher):
-    """S13: the command has its whole effect; the next batch is sent."""
+async def test_a_call_cancelled_during_the_batch_takes_effect(server, batcher):
+    """S13: the next batch is sent."""
     server.open.clear()
     tasks = [asyncio.ensure_future(batcher.submit(n)) for n in range(3)]
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
@@ -108,8 +108,8 @@ async def test_a_caller_cancelled_during_the_batch_stops_nothing(server, batcher
 
 
 @under_loop
-async def test_a_failed_batch_fails_its_own_callers_alone(server, batcher):
-    """S12, S13: each has an error of its own; the next batch is tried."""
+async def test_a_failed_batch_fails_only_its_own_calls(server, batcher):
+    """S12, S13: each has its own error; the next batch is sent."""
     server.error = StoreUnavailable("gone")
     answers = await asyncio.gather(*map(batcher.submit, (1, 2)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 2
@@ -119,7 +119,7 @@ async def test_a_failed_batch_fails_its_own_callers_alone(server, batcher):
 
 
 @under_loop
-async def test_the_deadline_counts_from_submission(server, batcher):
+async def test_the_deadline_starts_at_the_submission(server, batcher):
     """S12: a call that waited behind a slow batch has less time left."""
     server.open.clear()
     began = time.monotonic()
@@ -137,8 +137,8 @@ async def test_the_deadline_counts_from_submission(server, batcher):
 
 
 @under_loop
-async def test_the_deadline_of_calls_beyond_one_batch_counts_from_submission(server, batcher):
-    """S12: independent of the number and duration of the batches before."""
+async def test_the_deadline_of_calls_in_later_batches_starts_at_the_submission(server, batcher):
+    """S12: whatever the number and duration of the batches before."""
     server.open.clear()
     submitted = time.monotonic()
     calls = [asyncio.ensure_future(batcher.submit(n)) for n in range(2 * MAX_BATCH + 1)]
@@ -152,8 +152,8 @@ async def test_the_deadline_of_calls_beyond_one_batch_counts_from_submission(ser
     assert server.deadlines == pytest.approx([submitted + 1.0] * 3, abs=0.05)
 
 
-def test_a_loop_that_ends_leaves_no_caller_waiting():
-    """S13: waiting callers are cancelled with it."""
+def test_closing_the_loop_cancels_waiting_calls():
+    """S13."""
     server = Server()
 
     async def whole():
@@ -171,7 +171,7 @@ def test_a_loop_that_ends_leaves_no_caller_waiting():
 
 
 class BlockingServer:
-    """The same for threads."""
+    """Records and answers batches of threads."""
 
     def __init__(self):
         self.batches = []
@@ -229,13 +229,13 @@ def queue_behind(server, numbers):
     return threads
 
 
-def test_a_lone_thread_sends_at_once():
+def test_a_single_thread_sends_at_once():
     server = BlockingServer()
     assert [server.submit(n) for n in (1, 2)] == [2, 4]
     assert server.batches == [[1], [2]]
 
 
-def test_threads_that_wait_are_one_batch():
+def test_waiting_threads_share_a_batch():
     """S18: the first of them sends for all."""
     server = BlockingServer()
     threads = queue_behind(server, list(range(16)))
@@ -244,7 +244,7 @@ def test_threads_that_wait_are_one_batch():
     assert server.batches == [[0], list(range(1, 16))]
 
 
-def test_among_threads_one_callers_error_is_its_own():
+def test_the_error_of_one_thread_is_raised_in_that_thread_only():
     """S13."""
     server = BlockingServer()
     threads = queue_behind(server, [0, 1, -1, 2])
@@ -254,7 +254,7 @@ def test_among_threads_one_callers_error_is_its_own():
     assert isinstance(answers[2], ValueError)
 
 
-def test_among_threads_a_failed_batch_is_followed_by_the_next():
+def test_a_failed_batch_of_threads_is_followed_by_the_next():
     """S12, S13."""
     server = BlockingServer()
     threads = queue_behind(server, [0, 1, 2])
@@ -268,7 +268,7 @@ def test_among_threads_a_failed_batch_is_followed_by_the_next():
 
 
 def test_an_interrupted_leader_leaves_no_thread_waiting():
-    """S13: a signal reaches one thread; the others get an error, and the queue continues."""
+    """S13: a signal interrupts one thread; the others get an error, and the queue continues."""
     server = BlockingServer()
     threads = queue_behind(server, [0, 1, 2])
     server.error = KeyboardInterrupt()
@@ -293,7 +293,7 @@ def test_a_follower_of_a_leader_that_never_returns_times_out():
     assert server.submit(3) == 6
 
 
-def test_threads_of_a_batch_wake_one_after_the_other(monkeypatch):
+def test_threads_of_a_batch_are_woken_in_a_chain(monkeypatch):
     """S18: the leader wakes one thread, and each thread the next one."""
     wakers = []
 
@@ -314,8 +314,8 @@ def test_threads_of_a_batch_wake_one_after_the_other(monkeypatch):
     assert len({thread for thread, *_ in wakers}) == 3
 
 
-def test_a_thread_that_gave_up_during_its_batch_is_skipped():
-    """S12, S13: the thread before it wakes the one behind it."""
+def test_a_thread_that_timed_out_during_its_batch_is_skipped():
+    """S12, S13: the thread before it wakes the thread after it."""
     server = BlockingServer()
     held = threading.Event()
     send = server.send
@@ -376,7 +376,7 @@ class InterruptedLock:
 
 
 @under_loop
-async def test_requests_of_one_caller_are_one_batch(server, batcher):
+async def test_several_requests_of_one_call_share_a_batch(server, batcher):
     """S18: their outcomes are in order; the first error is raised."""
     assert await batcher.submit_all([1, 2, 3]) == [2, 4, 6]
     with pytest.raises(ValueError, match="-1"):
@@ -385,7 +385,7 @@ async def test_requests_of_one_caller_are_one_batch(server, batcher):
     assert server.batches == [[1, 2, 3], [1, -1, 2]]
 
 
-def test_requests_of_one_thread_are_one_batch():
+def test_several_requests_of_one_thread_share_a_batch():
     """S18."""
     server = BlockingServer()
     assert run(server.batcher.submit_all([1, 2, 3])) == [2, 4, 6]
@@ -396,7 +396,7 @@ def test_requests_of_one_thread_are_one_batch():
 
 
 def test_many_requests_of_one_thread_are_split():
-    """A batch has a maximum size, also beside the requests of other threads."""
+    """The size of a batch is limited, also with requests of other threads."""
     server = BlockingServer()
     answers = run(server.batcher.submit_all(list(range(2 * MAX_BATCH + 5))))
     assert answers == [2 * n for n in range(2 * MAX_BATCH + 5)]
@@ -482,7 +482,7 @@ def test_each_loop_has_an_executor_and_all_threads_share_one():
         run(twice())
 
 
-def test_a_timeout_reaches_existing_executors():
+def test_a_changed_timeout_is_passed_to_existing_executors():
     opened, batchers = make_batchers()
     run(batchers.submit_all([1]))
     batchers.set_timeout(7.0)
@@ -490,13 +490,13 @@ def test_a_timeout_reaches_existing_executors():
     batchers.close()
 
 
-def test_without_a_blocking_executor_a_loop_is_required():
+def test_without_a_blocking_executor_an_event_loop_is_required():
     _, batchers = make_batchers(blocking=False)
     with pytest.raises(ConfigurationError, match="none runs in this thread: use the other"):
         run(batchers.submit_all([1]))
 
 
-def test_a_child_process_opens_executors_of_its_own():
+def test_a_forked_child_opens_its_own_executors():
     """The connections of the parent stay open and are not used."""
     opened, batchers = make_batchers()
     run(batchers.submit_all([1]))

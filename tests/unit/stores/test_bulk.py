@@ -51,7 +51,7 @@ def test_both_stores_support_bulk(store):
 
 @pytest.mark.parametrize("count", [0, 1, 5, 300])
 @pytest.mark.parametrize("loop", [True, False])
-def test_results_follow_the_order_of_the_arguments(store, count, loop):
+def test_results_have_the_order_of_the_arguments(store, count, loop):
     """S2, S7: as single calls in this order; the second of two equal arguments finds the first."""
     call = asyncio.run if loop else run
     records = [make_record() for _ in range(count)]
@@ -68,7 +68,7 @@ def test_results_follow_the_order_of_the_arguments(store, count, loop):
     assert run(store.count(0)) == 1
 
 
-def test_deleted_sessions_leave_the_user_index(store):
+def test_deleted_sessions_are_removed_from_the_user_index(store):
     """S15."""
     records = [login(None, "ada", at=n) for n in range(3)]
     for record in records:
@@ -78,7 +78,7 @@ def test_deleted_sessions_leave_the_user_index(store):
 
 
 def test_invalidated_records_are_not_deleted(store):
-    """S15: they are absent to every call."""
+    """S15: they are absent for every call."""
     record = make_record(created_at=now() - 10)
     run(store.create(record))
     run(store.invalidate_all(now()))
@@ -104,7 +104,7 @@ def test_a_bulk_write_is_one_transaction(sqlite_store, count):
 
 
 async def log_in(store, count):
-    """Store sessions of one user, whose name is returned; the logins share transactions."""
+    """Store sessions of one user in shared transactions; return the user."""
     user = f"user-{count}"
     records = [login(None, user) for _ in range(count)]
     await asyncio.gather(*(save_login(store, record, 0) for record in records))
@@ -128,7 +128,7 @@ def test_revoking_a_user_costs_as_many_calls_for_a_thousand_sessions_as_for_two(
 
 
 def test_revoking_a_user_is_three_transactions(sqlite_store):
-    """S16, S18: for one session as for a thousand."""
+    """S16, S18: for one session and for a thousand."""
     with contextlib.closing(Sessions(store=sqlite_store, secret=SECRET)) as sessions:
         sessions.list_user("the first contact, which registers the keys")
         for count in (1, 10, 1000):
@@ -140,8 +140,8 @@ def test_revoking_a_user_is_three_transactions(sqlite_store):
 
 
 @pytest.mark.parametrize("count", [3, 300])
-def test_a_bulk_write_that_fails_changes_nothing(sqlite_store, count):
-    """S12, S13: neither its own records nor those of the transaction that it shares."""
+def test_a_failed_bulk_write_changes_nothing(sqlite_store, count):
+    """S12, S13: neither its own records nor others of the shared transaction are lost or added."""
     records = [make_record() for _ in range(count)]
     records[-1] = msgspec.structs.replace(records[-1], seen_at=2**63)  # not a 64-bit integer
     neighbour = make_record()
@@ -160,7 +160,9 @@ def test_a_bulk_write_that_fails_changes_nothing(sqlite_store, count):
     assert run(sqlite_store.load(neighbour.id)) == neighbour
 
 
-def test_a_locked_database_is_reported_in_time_and_nothing_is_written(tmp_path, sqlite_store):
+def test_a_locked_database_is_reported_before_the_deadline_and_nothing_is_written(
+    tmp_path, sqlite_store
+):
     """S12."""
     records = [make_record() for _ in range(200)]
     with contextlib.closing(

@@ -39,7 +39,7 @@ SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 
 
 class Service:
-    """A dictionary with two functions, as an application would have them."""
+    """A dictionary with two functions, such as an application has."""
 
     def __init__(self):
         self.values = {}
@@ -71,7 +71,7 @@ class Service:
 
 
 class OverDictionary(StoreSuite):
-    """One dictionary for each realm, one store object for each, as in one process."""
+    """One dictionary and one store for each realm, as in one process."""
 
     service_class = Service
 
@@ -109,7 +109,7 @@ class TestAsyncFunctions(OverDictionary):
 
 
 class JSONService(Service):
-    """What an application keeps: JSON text, made of the dict that it was given."""
+    """Stores JSON text, made of the dict that `write` receives."""
 
     def read(self, session_id):
         text = self.values.get(session_id)
@@ -120,14 +120,14 @@ class JSONService(Service):
 
 
 class JSONTextService(JSONService):
-    """The same; the text is returned as it was kept."""
+    """Stores JSON text, and returns the text."""
 
     def read(self, session_id):
         return self.values.get(session_id)
 
 
 class OverJSON(OverDictionary):
-    """S9 by text, which may be damaged: `read` returns it as it is."""
+    """S9 for text, which may be damaged: `read` returns it unchanged."""
 
     service_class = JSONTextService
 
@@ -149,7 +149,7 @@ class TestAsyncJSONFunctions(OverJSON):
 
 
 class TestFunctionsThatParseJSON(OverDictionary):
-    """The original's example: `read` returns a dict, or what else the damaged text holds."""
+    """`read` returns the parsed text, as in the example of the documentation."""
 
     service_class = JSONService
 
@@ -157,7 +157,7 @@ class TestFunctionsThatParseJSON(OverDictionary):
         return service.store(format="json")
 
     async def overwrite(self, store, session_id, data):
-        """Only what `json.loads` accepts; for other text the function itself raises."""
+        """Store text that `json.loads` accepts; for any other text, `read` itself raises."""
         try:
             json.loads(data)
         except ValueError:
@@ -172,7 +172,7 @@ def valkey(tmp_path_factory):
 
 
 class OverValkey(StoreSuite):
-    """A real server, which can be away or silent (S12)."""
+    """A real server, which can be stopped or silent (S12)."""
 
     format = "bytes"
 
@@ -252,7 +252,7 @@ class TestAsyncJSONFunctionsOverValkey(TestAsyncFunctionsOverValkey):
 
 
 def two_processes(stage, form="bytes"):
-    """Return two stores over one dictionary, whose every call of a function is a step."""
+    """Return two stores over one dictionary; each call of a function is a step of the schedule."""
     service = Service()
 
     async def read(session_id):
@@ -272,7 +272,7 @@ def two_processes(stage, form="bytes"):
 
 @pytest.mark.parametrize("form", ["bytes", "json"])
 @pytest.mark.parametrize("verb", ["save", "touch"])
-def test_a_session_ended_by_another_process_is_not_revived(verb, form):
+def test_a_session_deleted_by_another_process_is_not_revived(verb, form):
     """A7, S5: in every order of the calls."""
 
     async def scene(stage):
@@ -291,7 +291,7 @@ def test_a_session_ended_by_another_process_is_not_revived(verb, form):
 
 
 def test_between_processes_a_save_may_overwrite_another():
-    """Without compare-and-set, some order of the calls loses a change, but not all do."""
+    """Without compare-and-set, some orders of the calls lose a change."""
     lost = []
 
     async def scene(stage):
@@ -310,7 +310,7 @@ def test_between_processes_a_save_may_overwrite_another():
 
 
 def test_a_tombstone_does_not_affect_a_later_session_with_its_id():
-    """S2, S7: a new record under the ID of an ended session can be saved and touched."""
+    """S2, S7: a new record under the ID of a deleted session can be saved and touched."""
     store = Service().store()
     record = make_record()
     run(store.create(record))
@@ -321,8 +321,8 @@ def test_a_tombstone_does_not_affect_a_later_session_with_its_id():
     assert run(store.touch(again.with_seen_at(again.seen_at + 1))) is True
 
 
-def test_unreadable_bytes_are_never_overwritten():
-    """S9: save finds no record, create finds the ID taken; delete removes them."""
+def test_unreadable_bytes_are_not_overwritten():
+    """S9: save finds no record, create finds an existing one; delete removes them."""
     service, record = Service(), make_record()
     store = service.store()
     service.values[record.session_id] = b"foreign"
@@ -334,10 +334,10 @@ def test_unreadable_bytes_are_never_overwritten():
     assert service.values == {}
 
 
-# What the functions are given
+# Arguments of the functions
 
 
-def test_the_functions_get_the_public_id_bytes_and_seconds():
+def test_the_functions_receive_the_public_id_bytes_and_seconds():
     """The seconds are the idle timeout and a minute; None deletes."""
     service = Service()
     store = service.store()
@@ -352,8 +352,8 @@ def test_the_functions_get_the_public_id_bytes_and_seconds():
     assert record.session_id not in service.values
 
 
-def test_purge_has_nothing_to_do():
-    """S8: the functions forget the bytes by themselves."""
+def test_purge_deletes_nothing():
+    """S8: the storage of the application expires the bytes."""
     service = Service()
     assert run(service.store().purge(0, 10)) == Purged(0, finished=True)
     assert not hasattr(service.store(), "purge_interval")
@@ -380,13 +380,13 @@ def test_objects_with_an_async_call_are_async_functions():
 
 
 def cookie_of(visit):
-    """Return the cookie of a finished visit, as a browser sends it."""
+    """Return the cookie of a finished request, as a browser sends it."""
     headers = dict(visit.response_headers())
     return headers["set-cookie"].split(";")[0]
 
 
-def test_the_original_example_works_literally():
-    """The state is what `json.dumps` gets, apart from the metadata; other programs can read it."""
+def test_the_example_of_the_documentation_works():
+    """The data is accepted by `json.dumps`, so that other programs can read it."""
     service = JSONService()
     sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
     with sessions.open() as visit:
@@ -409,7 +409,7 @@ def test_the_original_example_works_literally():
     assert visit.session.id not in service.values
 
 
-def test_no_ticket_is_in_the_dict():
+def test_the_dict_contains_no_ticket():
     """A18: only the hash of the verifier."""
     service = JSONService()
     sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
@@ -419,7 +419,7 @@ def test_no_ticket_is_in_the_dict():
     assert ticket not in service.values[visit.session.id]
 
 
-def test_the_functions_get_a_dict_seconds_and_none():
+def test_write_receives_a_dict_seconds_and_none():
     """A tombstone is a dict as well."""
     given = []
     service = JSONService()
@@ -461,8 +461,8 @@ ASSIGNMENTS = {
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
-def test_a_value_that_json_cannot_hold_is_refused_at_the_assignment(assignment):
-    """NotSerializable names the key, and nothing was changed."""
+def test_a_value_that_json_cannot_represent_is_refused_at_the_assignment(assignment):
+    """The error names the key, and the session is unchanged."""
     service = JSONService()
     store = service.store(format="json")
     sessions = sojourn.Sessions(store=store, secret=SECRET, state=Profile)
@@ -477,7 +477,7 @@ def test_a_value_that_json_cannot_hold_is_refused_at_the_assignment(assignment):
     assert state == {"before": 1, "after": 1}
 
 
-def test_other_formats_and_stores_hold_every_value():
+def test_other_formats_and_stores_accept_every_value():
     for store in (Service().store(), Service().store(format="bytes"), "memory://"):
         sessions = sojourn.Sessions(store=store, secret=SECRET)
         with sessions.open() as visit:
@@ -485,8 +485,8 @@ def test_other_formats_and_stores_hold_every_value():
         assert contract.value_check(sessions.store) is None
 
 
-def test_grants_flashes_csrf_tokens_and_leases_are_kept():
-    """The library's own keys are metadata."""
+def test_grants_flashes_csrf_tokens_and_leases_are_stored():
+    """Reserved keys are part of the metadata."""
     service = JSONService()
     sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
     with sessions.open() as visit:
@@ -509,7 +509,7 @@ def test_grants_flashes_csrf_tokens_and_leases_are_kept():
 
 @pytest.mark.parametrize("encrypt", [True, "ticket"])
 def test_encryption_is_refused(encrypt):
-    """Other programs could not read it."""
+    """Other programs could not read the dict."""
     with pytest.raises(ConfigurationError, match=r"encrypt=.*format='json'.*leave encrypt out"):
         sojourn.Sessions(store=Service().store(format="json"), secret=SECRET, encrypt=encrypt)
     assert sojourn.Sessions(store=Service().store(), secret=SECRET, encrypt=encrypt)
@@ -523,7 +523,7 @@ def test_an_unknown_format_is_refused(name):
 
 @pytest.mark.parametrize("text", ['{"format": 1,', "", "\ufeff{}", "[" * 100_000, "NaN", b"\xff"])
 def test_damaged_text_is_unreadable(text):
-    """S9, B-21: truncated text, and text that only nests."""
+    """S9, B-21: truncated or deeply nested text."""
     store = CallbackStore(read=lambda _: text, write=lambda *_: None, format="json")
     with pytest.raises(UnreadableRecord):
         run(store.load(bytes(16)))
@@ -531,8 +531,8 @@ def test_damaged_text_is_unreadable(text):
 
 
 @pytest.mark.parametrize("value", [{}, [], 7, 1.5, True, "{}", {"error": "rate limited"}])
-def test_foreign_json_is_absent_plus_an_event(value):
-    """S9: the visitor has an empty session, and nothing is overwritten."""
+def test_foreign_json_is_reported_and_counts_as_absent(value):
+    """S9: the visitor has an empty session, and the text is not overwritten."""
     service = JSONService()
     rejected, written = [], []
     sessions = sojourn.Sessions(store=service.store(format="json"), secret=SECRET)
@@ -548,8 +548,7 @@ def test_foreign_json_is_absent_plus_an_event(value):
     assert written == []
 
 
-def test_an_object_of_a_client_is_an_error():
-    """A response instead of its content."""
+def test_an_object_of_a_client_instead_of_its_content_raises():
     store = CallbackStore(read=lambda _: object(), write=lambda *_: None, format="json")
     with pytest.raises(ConfigurationError, match=r"must return the dict.*returned object"):
         run(store.load(bytes(16)))
@@ -564,7 +563,7 @@ def test_bytes_of_the_other_format_are_unreadable():
 
 
 @pytest.mark.parametrize("kind", [str, str.encode, lambda text: bytearray(text.encode())])
-def test_every_kind_of_text_is_read(kind):
+def test_text_is_accepted_as_str_and_bytes(kind):
     service, record = JSONTextService(), make_record()
     run(service.store(format="json").create(record))
     text = service.values[record.session_id]
@@ -575,7 +574,7 @@ def test_every_kind_of_text_is_read(kind):
 # Plain functions and event loops
 
 
-def test_plain_functions_never_run_in_the_event_loops_thread():
+def test_plain_functions_never_run_in_the_thread_of_the_event_loop():
     """They would block every other request."""
     service, threads = Service(), set()
 
@@ -600,7 +599,7 @@ def test_plain_functions_never_run_in_the_event_loops_thread():
     assert threads
 
 
-def test_one_plain_and_one_async_function_work_together():
+def test_a_plain_and_an_async_function_can_be_combined():
     service = Service()
     loop_thread = []
 
@@ -619,7 +618,7 @@ def test_one_plain_and_one_async_function_work_together():
 
 
 def test_without_a_loop_plain_functions_run_in_the_callers_thread():
-    """WSGI: no thread is started for them."""
+    """No thread is started under WSGI."""
     seen = []
     store = CallbackStore(read=lambda _: seen.append(threading.get_ident()), write=lambda *_: None)
     run(store.load(bytes(16)))
@@ -630,12 +629,12 @@ def test_without_a_loop_plain_functions_run_in_the_callers_thread():
 
 
 class BrokenError(Exception):
-    """What a client raises."""
+    """An exception that a client raises."""
 
 
 @pytest.mark.parametrize("verb", ["load", "create", "save", "touch", "delete"])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
+def test_an_error_of_a_function_raises_store_unavailable(verb, is_async):
     """S12."""
 
     def plain(*_):
@@ -663,7 +662,7 @@ def test_an_error_of_a_function_is_never_an_empty_session(verb, is_async):
 
 
 def broken_client():
-    """Return a client of one page and one socket whose store's functions raise."""
+    """Return a client of one page and one WebSocket whose store's functions raise."""
 
     def read(session_id):
         raise BrokenError("no such table: sessions")
@@ -684,30 +683,30 @@ def broken_client():
     return TestClient(app, cookies={name: value})
 
 
-def the_only_record(caplog):
-    """Return the line of the request; the one before it is of the outage, without traceback."""
+def request_log_record(caplog):
+    """Return the log record of the request, after that of the outage."""
     outage, record = [one for one in caplog.records if one.name == "sojourn"]
     assert outage.getMessage().startswith("the session store failed (load): ")
     return record
 
 
 @pytest.mark.parametrize("path", ["/", "/socket"])
-def test_the_log_line_of_a_failing_function_has_its_text_and_traceback_once(caplog, path):
-    """A15: over HTTP and WebSocket; the function's author finds the line that raised."""
+def test_an_error_of_a_function_is_logged_once_with_text_and_traceback(caplog, path):
+    """A15: over HTTP and WebSocket; the traceback shows the line that raised."""
     client = broken_client()
     if path == "/":
         assert client.get("/").status_code == 503
     else:
         with pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)):
             client.websocket_connect(path).__enter__()
-    record = the_only_record(caplog)
+    record = request_log_record(caplog)
     assert "raised BrokenError: no such table: sessions" in record.getMessage()
     assert isinstance(record.exc_info[1], BrokenError)
     assert caplog.text.count("Traceback") == 1
     assert 'raise BrokenError("no such table: sessions")' in caplog.text
 
 
-def test_the_log_line_is_the_same_under_wsgi(caplog):
+def test_an_error_of_a_function_is_logged_alike_under_wsgi(caplog):
     def read(session_id):
         raise BrokenError("no such table: sessions")
 
@@ -726,13 +725,13 @@ def test_the_log_line_is_the_same_under_wsgi(caplog):
     status = []
     list(app(environ, lambda line, *_: status.append(line)))
     assert status == ["503 Service Unavailable"]
-    record = the_only_record(caplog)
+    record = request_log_record(caplog)
     assert "raised BrokenError: no such table: sessions" in record.getMessage()
     assert isinstance(record.exc_info[1], BrokenError)
     assert caplog.text.count("Traceback") == 1
 
 
-def test_an_error_without_text_is_named_by_its_type():
+def test_an_error_without_text_is_logged_with_its_type():
     def read(session_id):
         raise BrokenError
 
@@ -756,8 +755,8 @@ def test_a_failing_write_is_reported_and_changes_nothing():
     assert run(store.load(record.id)) == record
 
 
-def test_an_async_function_that_hangs_meets_the_deadline():
-    """S12: it is cancelled, so that calls do not accumulate."""
+def test_an_async_function_that_hangs_is_cancelled_at_the_deadline():
+    """S12: so that calls do not accumulate."""
     cancelled = []
 
     async def read(session_id):
@@ -775,7 +774,7 @@ def test_an_async_function_that_hangs_meets_the_deadline():
     assert cancelled == ["00" * 16]
 
 
-def test_a_plain_function_is_not_waited_for_longer_than_the_deadline():
+def test_a_plain_function_that_hangs_is_not_waited_for_after_the_deadline():
     """S12: it completes in its thread, and later changes of the session wait for it."""
     service, release, record = Service(), threading.Event(), make_record()
     store = service.store()
@@ -791,10 +790,10 @@ def test_a_plain_function_is_not_waited_for_longer_than_the_deadline():
         with pytest.raises(StoreUnavailable):
             await store.save(next_version(record), 1)
         with pytest.raises(StoreUnavailable):
-            await store.delete(record.id)  # not before the save that is still under way
+            await store.delete(record.id)  # waits for the save in progress
         release.set()
         store.set_timeout(10)
-        await store.delete(record.id)  # unless the one before had its turn after all
+        await store.delete(record.id)  # unless the previous call has deleted it
         assert await store.load(record.id) is None
 
     began = time.monotonic()
@@ -803,7 +802,7 @@ def test_a_plain_function_is_not_waited_for_longer_than_the_deadline():
 
 
 def test_a_cancelled_save_is_completed():
-    """S13: over plain functions, with the session locked."""
+    """S13: in its thread, with the session locked."""
     service, entered, release, record = (
         Service(),
         threading.Event(),
@@ -837,7 +836,7 @@ def test_a_cancelled_save_is_completed():
 # Configuration errors
 
 
-def test_a_secret_is_required_because_the_bytes_may_be_shared():
+def test_a_secret_is_required_because_the_storage_may_be_shared():
     with pytest.raises(ConfigurationError, match="SOJOURN_SECRET=") as at:
         sojourn.Sessions(store=Service().store())
     fresh = str(at.value).split("SOJOURN_SECRET=")[1].split()[0]
@@ -859,7 +858,7 @@ def test_a_function_must_be_callable(role):
         CallbackStore(**{role: 7})
 
 
-def test_text_instead_of_bytes_is_an_error():
+def test_a_read_function_that_returns_text_raises():
     """A client that decodes what it reads would damage records."""
     store = CallbackStore(read=lambda _: "text", write=lambda *_: None)
     with pytest.raises(ConfigurationError, match=r"returned str.*decode_responses"):
@@ -878,7 +877,7 @@ def test_a_plain_function_that_returns_a_coroutine_is_an_error():
 
 
 def test_async_functions_without_a_loop_are_refused():
-    """From WSGI, threads and the command line."""
+    """In WSGI, threads and the command line."""
 
     async def function(*_):
         asyncio.get_running_loop()  # as clients do; without one this is a RuntimeError
@@ -896,8 +895,8 @@ def test_async_functions_without_a_loop_are_refused():
 # Through Sessions
 
 
-def test_functions_may_be_given_later():
-    """By call and as decorators."""
+def test_functions_can_be_registered_later():
+    """By a call and as decorators."""
     service = Service()
     sessions = sojourn.Sessions(store=sojourn.CallbackStore(), secret=SECRET)
 
@@ -914,14 +913,14 @@ def test_functions_may_be_given_later():
     assert sessions.get(record.session_id) is None
 
 
-def test_other_stores_accept_no_functions():
+def test_other_stores_refuse_functions():
     sessions = sojourn.Sessions(store="memory://")
     for give in (sessions.on_read, sessions.on_write):
         with pytest.raises(ConfigurationError, match=r"MemoryStore.*store=sojourn\.CallbackStore"):
             give(lambda *_: None)
 
 
-def test_store_timeout_reaches_it():
+def test_store_timeout_is_passed_to_the_store():
     async def read(session_id):
         await asyncio.Event().wait()
 
@@ -931,7 +930,7 @@ def test_store_timeout_reaches_it():
         asyncio.run(store.load(bytes(16)))
 
 
-def test_repr_shows_the_missing_guarantee():
+def test_repr_names_the_missing_guarantee():
     service = Service()
     assert repr(service.store()) == (
         "CallbackStore(read=Service.read, write=Service.write, no compare-and-set)"

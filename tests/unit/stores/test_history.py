@@ -17,7 +17,7 @@ ENTRY = HistoryEntry(
 )
 
 
-def test_an_entry_is_the_format_and_an_array():
+def test_an_entry_is_a_format_byte_and_an_array():
     data = encode_entry(ENTRY)
     assert data[0] == 1
     assert msgspec.msgpack.decode(data[1:]) == [
@@ -45,22 +45,22 @@ def test_an_entry_is_the_format_and_an_array():
     ],
 )
 def test_damaged_and_newer_entries_are_unreadable(data):
-    """S9: they are counted and never half-read."""
+    """S9: they are counted and never read in part."""
     assert decode_entry(data) is None
     assert decode_entries([data, encode_entry(ENTRY)]) == ([ENTRY], 1)
 
 
-def test_a_cursor_comes_back():
+def test_a_cursor_is_restored():
     assert parse_cursor(make_cursor(1_700_000_000_000, 7)) == (1_700_000_000_000, 7)
 
 
-def test_the_empty_cursor_follows_every_entry():
+def test_the_empty_cursor_is_after_every_entry():
     assert parse_cursor("") == (2**63 - 1, 2**63 - 1)
 
 
 @pytest.mark.parametrize(
     "cursor", ["x", "1", "1-", "-1-1", "1-1-1", "1-1\n", " 1-1", "٣-٣", "9223372036854775808-0"]
 )
-def test_another_cursor_is_an_error(cursor):
+def test_an_invalid_cursor_is_refused(cursor):
     with pytest.raises(ValueError, match=r"^expected the cursor of a page of the history, found"):
         parse_cursor(cursor)

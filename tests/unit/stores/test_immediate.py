@@ -1,4 +1,4 @@
-"""SupportsImmediate: ``peek`` and ``swap`` act as ``load`` and ``save``, or leave it to them."""
+"""SupportsImmediate: ``peek`` and ``swap`` act as ``load`` and ``save``, or decline."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from sojourn.testing.records import MINUTE, make_body, make_record, next_version
 
 @pytest.fixture(autouse=True)
 def no_checkpoint(monkeypatch):
-    """Keep the checkpointer from holding the write lock just when a test swaps."""
+    """Prevent the checkpointer from holding the write lock while a test swaps."""
     monkeypatch.setattr(checkpointer, "_MAX_DELAY", 60)
 
 
@@ -47,7 +47,7 @@ def sqlite_store(path):
 
 @pytest.fixture
 def record(request):
-    """A record in the store of the test, whose connections are open."""
+    """A record in the store, whose connections are open."""
     name = "store" if "store" in request.fixturenames else "sqlite_store"
     store = request.getfixturevalue(name)
     record = make_record()
@@ -58,7 +58,7 @@ def record(request):
 
 @contextlib.contextmanager
 def locked(path, *statements):
-    """Lock the database as a program does that does not know the write lock."""
+    """Lock the database as another program that does not use the write lock."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         for statement in statements:
             other.execute(statement)
@@ -69,7 +69,7 @@ def test_both_stores_answer_immediately(store):
     assert isinstance(store, SupportsImmediate)
 
 
-def test_peek_returns_what_load_returns(store, record):
+def test_peek_returns_the_record_that_load_returns(store, record):
     """S1."""
     assert store.peek(record.id) == record
     assert store.peek(bytes(16)) is None
@@ -83,7 +83,7 @@ def test_swap_replaces_the_expected_version(store, record):
 
 
 def test_swap_changes_nothing_on_a_conflict_or_without_a_record(store, record):
-    """S3, S4, S5: ``save`` then reports why."""
+    """S3, S4, S5: ``save`` then returns the reason."""
     assert store.swap(next_version(record), 7) is False
     assert run(store.save(next_version(record), 7)) == Conflict(record)
     absent = make_record()
@@ -93,7 +93,7 @@ def test_swap_changes_nothing_on_a_conflict_or_without_a_record(store, record):
 
 
 def test_swap_keeps_the_larger_seen_at(store, record):
-    """S6: and the expiry follows from it."""
+    """S6: the expiry is derived from it."""
     later = record.seen_at + MINUTE
     run(store.touch(record.with_seen_at(later)))
     assert store.swap(next_version(record, body=make_body(n=1)), 1) is True
@@ -112,7 +112,7 @@ def test_invalidated_records_are_absent(store):
     assert store.swap(next_version(old), 1) is False
 
 
-def test_a_swapped_record_is_the_last_to_be_dropped():
+def test_a_swapped_record_is_evicted_last():
     """B-54: a swap counts as use, as a save does."""
     store = MemoryStore(limit=2)
     first, second = make_record(), make_record()
@@ -124,7 +124,7 @@ def test_a_swapped_record_is_the_last_to_be_dropped():
     assert run(store.load(first.id)) is not None
 
 
-def test_threads_that_increment_lose_nothing(store, record):
+def test_threads_that_increment_lose_no_update(store, record):
     """S10: every successful swap is one version."""
     done = []
 
@@ -153,8 +153,8 @@ def test_a_swap_is_visible_to_other_processes_at_once(path, sqlite_store, record
         assert other.execute("SELECT version FROM sessions").fetchall() == [(2,)]
 
 
-def test_the_first_swap_of_a_tick_commits_and_the_others_share_a_transaction(sqlite_store):
-    """S18: at most two transactions in one tick of an event loop, however many writes it has."""
+def test_all_swaps_of_a_tick_take_two_transactions(sqlite_store):
+    """S18: the first commits at once, all others share one."""
     records = [make_record() for _ in range(10)]
     run(sqlite_store.create_many(records))
     statements = []
@@ -178,7 +178,7 @@ def test_the_first_swap_of_a_tick_commits_and_the_others_share_a_transaction(sql
     assert sum(text.startswith("UPDATE") for text in statements) == 11
 
 
-def test_a_new_thread_leaves_its_first_read_to_load(sqlite_store, record):
+def test_the_first_read_of_a_new_thread_is_declined(sqlite_store, record):
     """Opening a connection takes milliseconds."""
     seen = []
 
@@ -193,8 +193,8 @@ def test_a_new_thread_leaves_its_first_read_to_load(sqlite_store, record):
     assert seen == [None, record, record]
 
 
-def test_a_locked_database_makes_neither_wait(path, sqlite_store, record):
-    """S12: readers are not affected by a writer."""
+def test_with_a_locked_database_peek_reads_and_swap_declines(path, sqlite_store, record):
+    """S12: neither waits."""
     with locked(path, "BEGIN IMMEDIATE"):
         assert sqlite_store.peek(record.id) == record
         assert sqlite_store.swap(next_version(record), 1) is False
@@ -202,8 +202,8 @@ def test_a_locked_database_makes_neither_wait(path, sqlite_store, record):
     assert sqlite_store.swap(next_version(record), 1) is True
 
 
-def test_a_database_locked_for_readers_is_left_to_load(path, sqlite_store, record):
-    """S12: SQLite answers "busy" at once."""
+def test_a_peek_of_a_database_locked_for_readers_is_declined(path, sqlite_store, record):
+    """S12: SQLite returns "busy" at once."""
     sqlite_store.before_fork()  # an exclusive lock needs a moment without connections
     with locked(path, "PRAGMA locking_mode = EXCLUSIVE", "BEGIN IMMEDIATE"):
         sqlite_store.after_fork_in_parent()
@@ -215,8 +215,8 @@ def test_a_database_locked_for_readers_is_left_to_load(path, sqlite_store, recor
     assert sqlite_store.peek(record.id) == record
 
 
-def test_an_active_writer_is_not_waited_for(sqlite_store, record):
-    """Neither one of this process nor one that holds the write lock."""
+def test_a_swap_during_another_write_is_declined(sqlite_store, record):
+    """Whether this process or another one holds the write lock."""
     with sqlite_store._committer.in_use:
         assert sqlite_store.swap(next_version(record), 1) is False
     with sqlite_store._checkpointer.write_lock:
@@ -224,7 +224,7 @@ def test_an_active_writer_is_not_waited_for(sqlite_store, record):
     assert sqlite_store.swap(next_version(record), 1) is True
 
 
-def test_an_unreadable_record_is_left_to_load(path, sqlite_store, record):
+def test_a_peek_of_an_unreadable_record_is_declined(path, sqlite_store, record):
     """S9."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("UPDATE sessions SET record = x'00'")
@@ -233,16 +233,16 @@ def test_an_unreadable_record_is_left_to_load(path, sqlite_store, record):
         run(sqlite_store.load(record.id))
 
 
-def test_an_error_of_sqlite_is_left_to_save(sqlite_store, record):
-    """S12: the next write starts on a clean connection."""
+def test_a_swap_that_fails_is_declined(sqlite_store, record):
+    """S12: the next write starts with a clean connection."""
     with sqlite_store._committer.in_use:
         sqlite_store._committer.connect().execute("PRAGMA query_only = 1")
     assert sqlite_store.swap(next_version(record), 1) is False
     assert run(sqlite_store.save(next_version(record), 1)) is SAVED
 
 
-def test_a_paused_store_is_not_waited_for(sqlite_store, record):
-    """During a fork of another thread every connection is closed and locked."""
+def test_calls_of_a_paused_store_are_declined(sqlite_store, record):
+    """While another thread forks, every connection is closed and locked."""
     sqlite_store.before_fork()
     try:
         assert sqlite_store.peek(record.id) is None
@@ -255,8 +255,7 @@ def test_a_paused_store_is_not_waited_for(sqlite_store, record):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads is the subject
-def test_after_a_fork_both_processes_open_connections_of_their_own(sqlite_store, record):
-    """The child uses no connection of its parent."""
+def test_after_a_fork_each_process_opens_its_own_connections(sqlite_store, record):
     child = os.fork()
     if child == 0:
         try:

@@ -9,8 +9,8 @@ from sojourn.stores.urls import open_store
 from sojourn.testing.records import login, make_record, next_version, now, save_login
 
 
-def test_the_least_recently_used_record_is_dropped():
-    """B-54: never more than the limit; records written or touched last stay."""
+def test_the_least_recently_used_record_is_evicted():
+    """B-54: the limit is never exceeded; records written or touched last are kept."""
     store = MemoryStore(limit=3)
     old, saved, touched, new = (make_record() for _ in range(4))
     for record in (old, saved, touched):
@@ -25,7 +25,7 @@ def test_the_least_recently_used_record_is_dropped():
     assert run(store.count(now())) == 3
 
 
-def test_many_visitors_cost_bounded_memory():
+def test_many_sessions_use_bounded_memory():
     """B-54."""
     store = MemoryStore(limit=50)
     for _ in range(500):
@@ -33,7 +33,7 @@ def test_many_visitors_cost_bounded_memory():
     assert run(store.count(now())) == 50
 
 
-def test_a_dropped_record_leaves_the_index():
+def test_an_evicted_record_is_removed_from_the_index():
     """S15, B-54."""
     store = MemoryStore(limit=2)
     for n in range(5):
@@ -43,7 +43,7 @@ def test_a_dropped_record_leaves_the_index():
     assert set(store._index) == {"user:ada", "idp_sid:s-3", "idp_sid:s-4"}
 
 
-def test_a_taken_id_drops_no_record_of_a_full_store():
+def test_a_failed_create_evicts_no_record():
     """S2."""
     store = MemoryStore(limit=2)
     first, second = make_record(), make_record()
@@ -61,7 +61,7 @@ def test_count_omits_expired_records():
     assert run(store.count(at)) == 1
 
 
-def test_it_has_no_secret_file():
+def test_a_memory_store_has_no_secret_file():
     assert MemoryStore().secret_path() is None
 
 
@@ -72,7 +72,7 @@ def test_repr_shows_the_number_of_records():
 
 
 @pytest.mark.parametrize("url", ["memory://", "memory:///", "memory://?limit=2"])
-def test_urls_that_open_it(url):
+def test_valid_urls_open_a_memory_store(url):
     store = open_store(url, realm="default", timeout=2)
     for _ in range(3):
         run(store.create(make_record()))

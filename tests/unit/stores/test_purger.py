@@ -1,6 +1,6 @@
 """Purger: one thread per process, which survives errors and ends with its owner.
 
-These tests wait for that thread; their time limit bounds the wait.
+The tests wait for that thread; their time limit bounds the wait.
 """
 
 import gc
@@ -22,7 +22,7 @@ OTHERS = set()
 
 
 def threads():
-    """Return the threads that this test started; those of earlier tests may still be asleep."""
+    """Return the threads that this test started; those of earlier tests may still be sleeping."""
     return [
         thread
         for thread in threading.enumerate()
@@ -41,7 +41,7 @@ def no_thread_is_left():
 
 def wait_until(condition):
     while not condition():
-        time.sleep(0.001)  # another thread is at work; the test has a time limit
+        time.sleep(0.001)  # polls another thread; the test has a time limit
 
 
 def filled(count, clock):
@@ -61,8 +61,8 @@ def filled(count, clock):
     return store
 
 
-def test_it_removes_expired_records_and_no_others():
-    """S8, B-54: without traffic."""
+def test_expired_records_are_deleted_and_no_others():
+    """S8, B-54: without requests."""
     clock = FakeClock()
     records = filled(3, clock)
     store = FaultyStore(records)
@@ -86,7 +86,7 @@ def test_the_whole_store_is_purged_in_batches():
     assert len(store.calls) >= 3
 
 
-def test_concurrent_starts_make_one_thread():
+def test_concurrent_starts_create_one_thread():
     purger = Purger(MemoryStore(), FakeClock(), 60)
     before = len(threads())
     gate = threading.Barrier(8)
@@ -114,7 +114,7 @@ def test_a_stopped_purger_does_not_start_again():
     assert purger.purge_expired() == 0
 
 
-def test_its_thread_ends_when_the_purger_is_collected():
+def test_the_thread_ends_when_the_purger_is_collected():
     before = len(threads())
     purger = Purger(MemoryStore(), FakeClock(), 0.001)
     purger.start()
@@ -126,7 +126,7 @@ def test_its_thread_ends_when_the_purger_is_collected():
 
 @pytest.mark.parametrize("error", [StoreUnavailable("down"), RuntimeError("a fault of the store")])
 def test_an_error_is_logged_and_the_purge_is_retried(error, caplog):
-    """B-54: if the thread ended, the store would grow without bounds."""
+    """B-54: otherwise the store would grow without bounds."""
     clock = FakeClock()
     store = FaultyStore(filled(1, clock))
     clock.advance("5 seconds")
@@ -139,7 +139,7 @@ def test_an_error_is_logged_and_the_purge_is_retried(error, caplog):
     assert "could not be removed" in caplog.text
 
 
-def test_a_child_process_starts_its_own():
+def test_a_forked_child_starts_its_own_thread():
     """A fork inherits no thread."""
     purger = Purger(MemoryStore(), FakeClock(), 60)
     purger.start()

@@ -46,7 +46,7 @@ def store(path):
 
 @contextlib.contextmanager
 def held(path, statement="BEGIN IMMEDIATE"):
-    """Lock the database as a program does that does not know the write lock."""
+    """Lock the database as another program that does not use the write lock."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(statement)
         yield other
@@ -65,7 +65,7 @@ def transactions(store):
 
 
 async def longest_stall(waiting):
-    """Return the longest time in seconds for which the loop was blocked until a call was done."""
+    """Return the longest time in seconds for which a call blocked the event loop."""
     longest, last = 0.0, time.monotonic()
     while not waiting.done():
         await asyncio.sleep(0.001)  # its delay shows how long the loop was blocked
@@ -82,7 +82,7 @@ def modes(folder):
 
 
 def test_only_the_owner_can_read_the_database(path, store):
-    """B-50: file, log, index and lock are 0600 and the new folders 0700, whatever the umask."""
+    """B-50: file, log, index and lock are 0600 and new folders 0700, whatever the umask."""
     run(store.create(make_record()))
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     found = modes(path.parent)
@@ -104,7 +104,7 @@ def test_permissions_do_not_depend_on_the_umask(path):
 
 
 def test_access_of_other_users_is_removed_on_open(path, store):
-    """B-50: a copy or an older umask may have opened it."""
+    """B-50: it may come from a copy or an earlier umask."""
     store.close()
     path.chmod(0o666)
     SQLiteStore(path).close()
@@ -113,7 +113,7 @@ def test_access_of_other_users_is_removed_on_open(path, store):
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-lock"])
 def test_symbolic_links_are_refused(path, tmp_path, end):
-    """B-20, B-50: nothing is written to the target of a link."""
+    """B-20, B-50: their target is not written to."""
     target = tmp_path / "elsewhere"
     target.write_bytes(b"")
     path.parent.mkdir()
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
     ["CREATE TABLE users (name)", "PRAGMA application_id = 7", "PRAGMA user_version = 1"],
 )
 def test_the_database_of_another_program_is_not_changed(tmp_path, statement):
-    """Nothing is added to it, and its mode stays."""
+    """Neither its tables nor its mode."""
     path = tmp_path / "app.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(statement)
@@ -168,7 +168,7 @@ def test_a_newer_schema_is_refused(path, store):
         SQLiteStore(path)
 
 
-def test_rows_with_other_types_are_unreadable(path, store):
+def test_rows_with_values_of_other_types_are_unreadable(path, store):
     """S9."""
     record = make_record()
     run(store.create(record))
@@ -202,7 +202,7 @@ def test_each_realm_has_its_own_table(path, store):
         ("sqlite:///{}/absolute.db", "absolute.db"),
     ],
 )
-def test_urls_that_open_it(tmp_path, url, where):
+def test_valid_urls_open_the_store(tmp_path, url, where):
     store = open_store(url.format(tmp_path), realm="default", timeout=2)
     run(store.create(make_record()))
     store.close()
@@ -228,7 +228,7 @@ def test_invalid_urls_are_refused(tmp_path, url, text):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_capabilities(path, store):
+def test_the_store_has_every_capability_of_embedded_stores(path, store):
     assert isinstance(store, SupportsCount)
     assert isinstance(store, NeedsPurge)
     assert isinstance(store, LocalStore)
@@ -239,8 +239,8 @@ def test_capabilities(path, store):
 # Expiry
 
 
-def test_a_touch_with_an_old_record_uses_the_stored_limits(store):
-    """S6, S8: the expiry that purge uses follows from the stored record."""
+def test_a_touch_with_an_older_record_uses_the_stored_limits(store):
+    """S6, S8: purge uses the expiry of the stored record."""
     at = now()
     record = make_record(seen_at=at, idle_timeout=MINUTE)
     run(store.create(record))
@@ -263,7 +263,7 @@ def test_a_save_with_an_older_seen_at_keeps_the_later_expiry(store):
 
 
 def test_purge_deletes_in_small_transactions(store):
-    """S8: no transaction of a purge removes more than a hundred records."""
+    """S8: at most a hundred records each."""
     old = now() - 24 * HOUR
     for _ in range(350):
         run(store.create(make_record(seen_at=old)))
@@ -279,7 +279,7 @@ def test_purge_deletes_in_small_transactions(store):
 
 
 async def test_the_writes_of_a_tick_are_one_transaction(store):
-    """S18: fifty saves, created and touched in one tick, cost one commit."""
+    """S18: fifty saves, creates and touches cost one commit."""
     records = [make_record() for _ in range(50)]
     statements = transactions(store)
     assert all(await asyncio.gather(*(store.create(r) for r in records)))
@@ -292,7 +292,7 @@ async def test_the_writes_of_a_tick_are_one_transaction(store):
 
 
 async def test_writes_that_wait_for_a_lock_share_a_transaction(path):
-    """S18: writes of many ticks that wait for another program are committed together."""
+    """S18: writes of many ticks are committed together."""
     store = SQLiteStore(path, timeout=5)
     records = [make_record() for _ in range(20)]
     statements = transactions(store)
@@ -336,7 +336,7 @@ async def test_an_unreadable_record_does_not_affect_its_batch(path, store):
 
 
 async def test_a_full_disk_is_reported_and_later_writes_succeed(store):
-    """S12: nothing of the failed transaction is kept, and the next one succeeds."""
+    """S12: the failed transaction is rolled back."""
     before = make_record()
     await store.create(before)
     connection = store._committer._connection
@@ -352,8 +352,8 @@ async def test_a_full_disk_is_reported_and_later_writes_succeed(store):
     assert await store.create(big[0]) is True
 
 
-async def test_a_broken_transaction_fails_its_whole_batch_and_no_later_one(store, monkeypatch):
-    """S12: a disk error in the middle also undoes the writes before it."""
+async def test_a_disk_error_fails_its_whole_batch_and_no_later_one(store, monkeypatch):
+    """S12: it also rolls back the earlier writes of the batch."""
 
     def broken(connection, record):
         connection.execute("ROLLBACK")  # what SQLite does by itself when the disk fails
@@ -369,9 +369,9 @@ async def test_a_broken_transaction_fails_its_whole_batch_and_no_later_one(store
     assert await store.create(records[0]) is True
 
 
-@pytest.mark.parametrize("way", ["loop", "no loop"])
-def test_a_locked_database_is_reported_in_time(path, store, way):
-    """S12: within the deadline; the write does not happen later."""
+@pytest.mark.parametrize("runner", ["loop", "no loop"])
+def test_a_locked_database_is_reported_at_the_deadline(path, store, runner):
+    """S12: the write is not executed later."""
     record, late = make_record(), make_record()
     run(store.create(record))
 
@@ -386,14 +386,14 @@ def test_a_locked_database_is_reported_in_time(path, store, way):
         assert await store.touch(record.with_seen_at(record.seen_at + 1)) is True
         assert await store.load(late.id) is None
 
-    if way == "loop":
+    if runner == "loop":
         asyncio.run(law())
     else:
         run(law())
 
 
-async def test_waiting_for_a_lock_does_not_block_the_loop(path, store):
-    """S12: while a write waits, other requests of the same event loop go on."""
+async def test_waiting_for_a_lock_does_not_block_the_event_loop(path, store):
+    """S12: other requests continue."""
     record = make_record()
     await store.create(record)
     with held(path):
@@ -403,8 +403,8 @@ async def test_waiting_for_a_lock_does_not_block_the_loop(path, store):
         waiting.result()
 
 
-async def test_a_database_locked_for_readers_is_reported_in_time(path):
-    """S12: reads fail within the deadline and do not block the loop."""
+async def test_a_database_locked_for_readers_is_reported_at_the_deadline(path):
+    """S12: reads fail and do not block the event loop."""
     with contextlib.closing(SQLiteStore(path, timeout=DEADLINE)) as store:
         exclusive = "PRAGMA locking_mode = EXCLUSIVE"
         record = make_record()
@@ -424,7 +424,7 @@ async def test_a_database_locked_for_readers_is_reported_in_time(path):
         assert await store.load(record.id) == record
 
 
-async def test_a_cancelled_write_that_has_not_begun_never_happens(path):
+async def test_a_write_cancelled_before_its_batch_is_not_executed(path):
     """S13: of three waiting writes one is cancelled; the others are committed."""
     store = SQLiteStore(path, timeout=5)
     records = [make_record() for _ in range(3)]
@@ -456,7 +456,7 @@ def test_a_closed_loop_with_pending_writes_does_not_affect_the_next_loop(store):
 
 
 def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
-    """PASSIVE checkpoints never reach the end under constant writing; RESTART does."""
+    """PASSIVE checkpoints never complete under constant writing; RESTART does."""
     monkeypatch.setattr(checkpointer, "_ROWS_PER_CHECKPOINT", 10**9)
     monkeypatch.setattr(checkpointer, "_MAX_DELAY", 60)
     monkeypatch.setattr(checkpointer, "_MAX_LOG_PAGES", 50)
@@ -489,8 +489,8 @@ def test_the_log_stays_bounded_under_constant_writing(path, monkeypatch):
     store.close()
 
 
-async def test_the_log_of_an_idle_store_is_moved_into_the_database(path, monkeypatch):
-    """A copy of the file alone is complete while the application is idle."""
+async def test_the_log_of_an_idle_store_is_checkpointed(path, monkeypatch):
+    """A copy of the database file alone is complete while the application is idle."""
     monkeypatch.setattr(checkpointer, "_MAX_DELAY", 0.01)
     store = SQLiteStore(path)
     record = make_record()
@@ -511,8 +511,8 @@ async def test_the_log_of_an_idle_store_is_moved_into_the_database(path, monkeyp
 # Closing
 
 
-def test_close_moves_everything_into_the_database(path, store):
-    """S11: log and index are removed."""
+def test_close_checkpoints_and_removes_the_log(path, store):
+    """S11."""
     record = make_record()
     run(store.create(record))
     store.close()
@@ -577,8 +577,8 @@ def test_a_thread_that_ends_closes_its_connection(store):
     assert len(store._readers._readers) <= 2
 
 
-def test_a_count_of_very_many_records_is_an_estimate(tmp_path, monkeypatch):
-    """From the part of the range of IDs that was examined."""
+def test_the_count_of_many_records_is_an_estimate(tmp_path, monkeypatch):
+    """From a part of the range of IDs."""
     url = f"sqlite:///{tmp_path}/sessions.db"
     fill(url, 30_000, ended=5_000)
     store = SQLiteStore(tmp_path / "sessions.db")

@@ -1,4 +1,4 @@
-"""Broadcast over SQLite: the events table, its watcher, and what other processes receive (S17)."""
+"""Broadcast over SQLite: the events table, its watcher, and messages to other processes (S17)."""
 
 import contextlib
 import os
@@ -97,13 +97,13 @@ def store(path):
 
 @pytest.fixture
 def other(path):
-    """The same database as another process has it."""
+    """Another store over the same database, as in another process."""
     with contextlib.closing(SQLiteStore(path, timeout=10)) as store:
         yield store
 
 
 class Received:
-    """What a subscription delivers; a gap is None."""
+    """The messages of a subscription; a gap is None."""
 
     def __init__(self, store):
         self._queue = queue.SimpleQueue()
@@ -114,7 +114,7 @@ class Received:
         return self._queue.get(timeout=timeout)
 
     def rest(self, seconds=0.8):
-        """Return what arrives within the time of a provisional event and more."""
+        """Return the messages that arrive until a provisional event is delivered."""
         time.sleep(seconds)
         found = []
         while not self._queue.empty():
@@ -151,7 +151,7 @@ def started(program, *args):
 # Events of the revoking transaction
 
 
-def test_a_revocation_reaches_others_although_its_process_was_killed(path, store):
+def test_a_revocation_is_delivered_although_its_process_was_killed(path, store):
     """S17, W4: the event is written with the revocation; the process dies before it publishes."""
     record = make_record()
     assert run(store.create(record))
@@ -164,8 +164,8 @@ def test_a_revocation_reaches_others_although_its_process_was_killed(path, store
     process.stdout.close()
 
 
-def test_the_message_with_the_reason_replaces_the_event(store, other):
-    """W4: it follows a moment later; connections are closed once, with the reason."""
+def test_the_published_message_replaces_the_event(store, other):
+    """W4: it contains the reason; connections are closed once."""
     received = Received(other)
     record = make_record()
     assert run(store.create(record))
@@ -174,7 +174,7 @@ def test_the_message_with_the_reason_replaces_the_event(store, other):
     assert received.rest() == [message("revoked", record.id, "stolen phone")]
 
 
-def test_each_way_of_ending_sessions_adds_events(store, other):
+def test_each_way_to_end_sessions_adds_events(store, other):
     """S17: deletions of many, logins, evictions by a limit, and the end of all sessions."""
     received = Received(other)
     records = [make_record() for _ in range(3)]
@@ -200,8 +200,8 @@ def test_each_way_of_ending_sessions_adds_events(store, other):
     )
 
 
-def test_what_did_not_happen_adds_no_event(path, store):
-    """S17: nothing was deleted, the login was refused, the session expired by itself."""
+def test_calls_without_an_effect_add_no_event(path, store):
+    """S17: no record was deleted, the login was refused, or the session had expired."""
     run(save_login(store, login(None, "ada"), 0))
     expired = make_record(seen_at=1000, created_at=1000, absolute_at=2000)
     assert run(store.create(expired))
@@ -213,8 +213,8 @@ def test_what_did_not_happen_adds_no_event(path, store):
     assert rows(path) == []
 
 
-def test_an_event_that_cannot_be_written_undoes_the_deletion(path, store):
-    """S12, S17: both happen or neither."""
+def test_an_event_that_cannot_be_written_rolls_back_the_deletion(path, store):
+    """S12, S17."""
     record = make_record()
     assert run(store.create(record))
     forbid = "BEFORE INSERT ON 'events:sessions' BEGIN SELECT raise(ABORT, 'no'); END"
@@ -242,8 +242,8 @@ def test_every_revocation_of_several_processes_arrives_once_with_its_reason(path
 # Lost events
 
 
-def test_deleted_events_are_noticed_as_a_gap(path, store, other):
-    """S17: the numbers of the rows show that some are missing."""
+def test_deleted_events_are_detected_as_a_gap(path, store, other):
+    """S17: the row numbers have a hole."""
     received = Received(other)
     vanish = "DELETE FROM 'events:sessions' WHERE number = new.number"
     trigger = f"AFTER INSERT ON 'events:sessions' WHEN new.number = 2 BEGIN {vanish}; END"
@@ -256,8 +256,8 @@ def test_deleted_events_are_noticed_as_a_gap(path, store, other):
 
 
 @pytest.mark.parametrize("number", [0, 70])
-def test_a_reset_of_the_numbers_is_noticed_as_a_gap(path, store, other, number):
-    """S17: as another program may do; messages arrive again afterwards."""
+def test_reset_row_numbers_are_detected_as_a_gap(path, store, other, number):
+    """S17: another program may reset them; later messages arrive."""
     run(store.publish("revoked", b"1" * 16))
     received = Received(other)
     if not number:
@@ -269,7 +269,7 @@ def test_a_reset_of_the_numbers_is_noticed_as_a_gap(path, store, other, number):
 
 
 def test_old_events_are_deleted(path, store, monkeypatch):
-    """B-54: the table stays small under constant revocations, and purge empties it."""
+    """B-54: the table stays small under constant revocations; purge empties it."""
     monkeypatch.setattr(events_table, "RETENTION", 0)
     for _ in range(20):
         run(store.publish("revoked", *[b"1" * 16] * 10))
@@ -281,7 +281,7 @@ def test_old_events_are_deleted(path, store, monkeypatch):
 
 
 def test_recent_events_are_kept(path, store):
-    """S17: for subscribers that are late by less than a minute."""
+    """S17: for subscribers with a delay of less than a minute."""
     for _ in range(20):
         run(store.publish("revoked", b"1" * 16))
     assert run(store.purge(now(), 5)).finished
@@ -306,8 +306,8 @@ def test_foreign_events_are_ignored(path, store, other, value):
     assert received.next() == message("revoked", b"1" * 16)
 
 
-def test_more_events_than_one_read_takes_arrive(store, other, monkeypatch):
-    """S17: in order."""
+def test_more_events_than_one_read_returns_are_delivered_in_order(store, other, monkeypatch):
+    """S17."""
     monkeypatch.setattr("sojourn.stores.sqlite.events_table.FETCH_LIMIT", 7)
     monkeypatch.setattr("sojourn.stores.sqlite.watcher.FETCH_LIMIT", 7)
     received = Received(other)
@@ -321,7 +321,7 @@ def test_more_events_than_one_read_takes_arrive(store, other, monkeypatch):
 
 
 def test_one_thread_watches_while_there_is_a_subscription(store):
-    """S17, W10: and none without; a new one starts for the next subscription."""
+    """S17, W10: it ends with the last subscription; the next one starts another."""
     assert watchers() == []
     for _ in range(2):
         first, second = Received(store), Received(store)
@@ -348,14 +348,14 @@ def test_close_ends_the_watcher(path):
         store.subscribe(print, print)
 
 
-def test_a_fork_breaks_the_watcher_of_neither_process(path):
-    """S17: the child starts without subscriptions, and both receive."""
+def test_after_a_fork_both_processes_receive_messages(path):
+    """S17: the child starts without subscriptions."""
     process = started(FORK, path)
     process.communicate(timeout=50)
     assert process.returncode == 0
 
 
-def test_an_idle_watcher_costs_little(store):
+def test_an_idle_watcher_uses_little_cpu(store):
     """W10: less than 2 % of a core; measured 0.2 to 0.4."""
     received = Received(store)
     before = time.process_time()
@@ -364,8 +364,8 @@ def test_an_idle_watcher_costs_little(store):
     received.subscription.close()
 
 
-def test_a_handler_that_raises_stops_nothing(store, caplog):
-    """S17: later messages arrive."""
+def test_a_handler_that_raises_does_not_prevent_later_messages(store, caplog):
+    """S17."""
     handled = queue.SimpleQueue()
 
     def broken(each):
@@ -384,8 +384,8 @@ def test_a_handler_that_raises_stops_nothing(store, caplog):
     assert "a handler of broadcast messages raised" in caplog.text
 
 
-def test_a_handler_may_close_its_subscription(store):
-    """S17: without a deadlock, and nothing follows."""
+def test_a_handler_can_close_its_subscription(store):
+    """S17: without a deadlock; nothing is delivered afterwards."""
     handled = queue.SimpleQueue()
 
     def close_at_once(each):
@@ -401,8 +401,8 @@ def test_a_handler_may_close_its_subscription(store):
     assert handled.empty()
 
 
-def test_changes_of_many_watched_sessions_arrive(store, other):
-    """W3: more of them than one check compares."""
+def test_changes_of_many_watched_sessions_are_delivered(store, other):
+    """W3: of more sessions than one check compares."""
     received = Received(other)
     records = [make_record() for _ in range(600)]
     run(store.create_many(records))
@@ -422,8 +422,8 @@ def test_changes_of_many_watched_sessions_arrive(store, other):
     assert received.rest(0.3) == []
 
 
-def test_constant_changes_keep_no_watched_session_waiting(store, other, monkeypatch):
-    """W3: all are compared in turn."""
+def test_under_constant_changes_every_watched_session_is_compared(store, other, monkeypatch):
+    """W3: in turn."""
     monkeypatch.setattr("sojourn.stores.sqlite.watcher._MAX_COMPARED", 2)
     received = Received(other)
     busy, *records = (make_record() for _ in range(9))
@@ -445,8 +445,8 @@ def test_constant_changes_keep_no_watched_session_waiting(store, other, monkeypa
                 saved.discard(found.session_id)
 
 
-def test_events_are_read_again_after_a_moment_of_a_locked_table(store, other, monkeypatch):
-    """S12, S17: what could not be read is not forgotten."""
+def test_events_that_could_not_be_read_are_read_again(store, other, monkeypatch):
+    """S12, S17: the table was locked."""
     received = Received(other)
     fetch, failures = EventsTable.fetch, []
 
@@ -465,8 +465,8 @@ def test_events_are_read_again_after_a_moment_of_a_locked_table(store, other, mo
     assert failures
 
 
-def test_a_subscriber_detects_a_table_that_is_locked_for_a_moment(path, store, other):
-    """S12: another program that locks the database delays messages and loses none."""
+def test_messages_are_delayed_while_the_table_is_locked(path, store, other):
+    """S12: by another program; none is lost."""
     received = Received(other)
     run(store.publish("revoked", b"1" * 16))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as program:
@@ -479,8 +479,8 @@ def test_a_subscriber_detects_a_table_that_is_locked_for_a_moment(path, store, o
         pass
 
 
-def test_an_error_of_the_disk_is_retried_and_reported_as_a_gap(store, other, monkeypatch, caplog):
-    """S12, S17: with one line in the log, however long it takes."""
+def test_a_disk_error_is_retried_and_reported_as_a_gap(store, other, monkeypatch, caplog):
+    """S12, S17: with one log line for each outage."""
     monkeypatch.setattr("sojourn.stores.sqlite.watcher._RETRY_INTERVAL", 0.01)
     received = Received(other)
 
@@ -498,8 +498,8 @@ def test_an_error_of_the_disk_is_retried_and_reported_as_a_gap(store, other, mon
     assert caplog.text.count("cannot be read") == 1
 
 
-def test_the_events_of_a_database_from_before_the_table_are_created(path, store):
-    """S17: the table is added when the next process opens the file."""
+def test_the_events_table_is_added_to_an_existing_database(path, store):
+    """S17: when the next process opens the file."""
     store.close()
     execute(path, "DROP TABLE 'events:sessions'")
     with contextlib.closing(SQLiteStore(path)) as reopened:
@@ -507,8 +507,8 @@ def test_the_events_of_a_database_from_before_the_table_are_created(path, store)
     assert len(rows(path)) == 1
 
 
-def test_dying_processes_leave_no_lock(path, store):
-    """S11, S17: a subscriber that was killed hinders no writer."""
+def test_a_killed_subscriber_leaves_no_lock(path, store):
+    """S11, S17."""
     program = (
         "import sys, time\nfrom sojourn.stores.sqlite import SQLiteStore\n"
         "store = SQLiteStore(sys.argv[1])\n"

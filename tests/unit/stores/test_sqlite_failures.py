@@ -1,4 +1,4 @@
-"""SQLiteStore over files that fail: full, damaged, read-only, deleted and replaced ones (S12)."""
+"""SQLiteStore over failing files: full, damaged, read-only, deleted and replaced ones (S12)."""
 
 import asyncio
 import contextlib
@@ -66,8 +66,8 @@ def stored(path):
     return records
 
 
-def calls(store, record, other):
-    """Every method of the store that reads or writes."""
+def all_calls(store, record, other):
+    """Return a call of every method of the store that reads or writes, by name."""
     return {
         "load": lambda: store.load(record.id),
         "list_by_index": lambda: store.list_by_index("user:ada"),
@@ -91,7 +91,7 @@ def calls(store, record, other):
 async def outcomes(store, record, *names):
     """Call methods; return the names of those that raised ``StoreUnavailable``."""
     failed = set()
-    every = calls(store, record, make_record())
+    every = all_calls(store, record, make_record())
     for name in names or every:
         try:
             await every[name]()
@@ -104,7 +104,7 @@ READS = {"load", "list_by_index", "count"}
 
 
 def overwrite(path, start, size=None):
-    """Replace bytes of the file, which stays the same file."""
+    """Overwrite bytes in the file."""
     with path.open("r+b") as file:
         file.seek(start)
         file.write(b"\xa5" * ((size or path.stat().st_size) - start))
@@ -113,10 +113,10 @@ def overwrite(path, start, size=None):
 # Damaged files
 
 
-@pytest.mark.parametrize("way", ["loop", "no loop"])
+@pytest.mark.parametrize("runner", ["loop", "no loop"])
 @pytest.mark.parametrize(("damage", "size"), [(8192, None), (0, 8192)], ids=["pages", "header"])
-def test_a_damaged_file_is_unavailable_on_every_path(path, stored, way, damage, size):
-    """S12, A23: SQLITE_CORRUPT and SQLITE_NOTADB, for readers and writers; so it becomes a 503."""
+def test_a_damaged_file_is_unavailable_for_every_call(path, stored, runner, damage, size):
+    """S12, A23: SQLITE_CORRUPT and SQLITE_NOTADB, for reads and writes."""
 
     async def check():
         with contextlib.closing(SQLiteStore(path)) as store:
@@ -126,11 +126,11 @@ def test_a_damaged_file_is_unavailable_on_every_path(path, stored, way, damage, 
             assert store.peek(stored[0].id) is None
             assert store.swap(next_version(stored[0]), 1) is False
 
-    asyncio.run(check()) if way == "loop" else run(check())
+    asyncio.run(check()) if runner == "loop" else run(check())
 
 
 def test_a_file_that_is_damaged_at_the_start_is_a_configuration_error(path, stored):
-    """S12: the text names the file."""
+    """S12: the error names the file."""
     overwrite(path, 0, 100)
     with pytest.raises(ConfigurationError, match=r"sessions\.db cannot be used"):
         SQLiteStore(path)
@@ -141,7 +141,7 @@ def test_a_file_that_is_damaged_at_the_start_is_a_configuration_error(path, stor
 
 @contextlib.contextmanager
 def limited_pages(monkeypatch, store):
-    """No connection may make the database larger."""
+    """Prevent every connection from making the database larger."""
     connect = DatabaseFile.connect
 
     def limited(self, *, busy_timeout):
@@ -167,8 +167,8 @@ def fill(store):
                 run(store.create(make_record(body=make_body(blob=bytes(size)))))
 
 
-def test_a_full_database_still_deletes_and_revokes(path, stored, monkeypatch):
-    """S12, W4: SQLITE_FULL; nothing is written in part, and deletions free space for the rest."""
+def test_a_full_database_deletes_and_revokes(path, stored, monkeypatch):
+    """S12, W4: SQLITE_FULL; deletions free space for other writes."""
     with contextlib.closing(SQLiteStore(path)) as store, limited_pages(monkeypatch, store):
         fill(store)
         big = next_version(stored[1], body=make_body(blob=bytes(60_000)))
@@ -187,8 +187,8 @@ def test_a_full_database_still_deletes_and_revokes(path, stored, monkeypatch):
         assert run(store.create(make_record())) is True
 
 
-def test_a_deletion_needs_no_space_for_its_event(path, stored, monkeypatch):
-    """S12, S17: without the event, others notice it at the re-check."""
+def test_a_deletion_succeeds_without_space_for_its_event(path, stored, monkeypatch):
+    """S12, S17: other processes detect it at the recheck."""
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode = sqlite3.SQLITE_FULL
 
@@ -207,8 +207,8 @@ def test_a_deletion_needs_no_space_for_its_event(path, stored, monkeypatch):
         assert run(store.load(stored[2].id)) == stored[2]
 
 
-async def test_a_write_without_space_does_not_fail_those_of_its_batch(path, stored, monkeypatch):
-    """S12, S13: SQLite undoes the whole transaction; the others are executed again."""
+async def test_a_write_without_space_does_not_fail_others_of_its_batch(path, stored, monkeypatch):
+    """S12, S13: SQLite rolls back the transaction; the others are executed again."""
     with contextlib.closing(SQLiteStore(path)) as store, limited_pages(monkeypatch, store):
         await asyncio.to_thread(fill, store)
         answers = await asyncio.gather(
@@ -225,7 +225,7 @@ async def test_a_write_without_space_does_not_fail_those_of_its_batch(path, stor
 
 @contextlib.contextmanager
 def limited_file_size(size):
-    """The operating system lets no file of this process grow beyond a size, as a quota does."""
+    """Limit the size of files that this process writes, as a quota does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -234,9 +234,9 @@ def limited_file_size(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("way", ["loop", "no loop"])
-def test_an_exceeded_quota_is_unavailable_and_passes(path, stored, way):
-    """S12: the write-ahead log cannot grow; reads succeed, and so do writes afterwards."""
+@pytest.mark.parametrize("runner", ["loop", "no loop"])
+def test_an_exceeded_quota_is_unavailable_for_writes_until_it_is_raised(path, stored, runner):
+    """S12: the write-ahead log cannot grow; reads succeed."""
 
     async def check():
         with contextlib.closing(SQLiteStore(path)) as store:
@@ -245,18 +245,18 @@ def test_an_exceeded_quota_is_unavailable_and_passes(path, stored, way):
             log = path.with_name("sessions.db-wal")
             with limited_file_size(log.stat().st_size):
                 failed = await outcomes(store, stored[0])
-                await asyncio.gather(*[store.load(stored[0].id)] * 3) if way == "loop" else None
+                await asyncio.gather(*[store.load(stored[0].id)] * 3) if runner == "loop" else None
             assert failed >= {"create", "save", "touch", "save_login", "publish", "delete"}
             assert not failed & READS
             assert (await store.load(stored[0].id)).version == 1
             assert await store.create(other) is True
             assert await store.load(other.id) == other
 
-    asyncio.run(check()) if way == "loop" else run(check())
+    asyncio.run(check()) if runner == "loop" else run(check())
 
 
 def test_a_read_only_file_can_be_read(path, stored, monkeypatch):
-    """S12: SQLITE_READONLY, as after the disk was mounted read-only: every write is unavailable."""
+    """S12: SQLITE_READONLY, as on a disk remounted read-only; every write is unavailable."""
     connect = DatabaseFile.connect
 
     def read_only(self, *, busy_timeout):
@@ -268,7 +268,7 @@ def test_a_read_only_file_can_be_read(path, stored, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(DatabaseFile, "connect", read_only)
             failed = run(outcomes(store, stored[0]))
-            assert failed == set(calls(store, stored[0], None)) - READS - {"purge"}
+            assert failed == set(all_calls(store, stored[0], None)) - READS - {"purge"}
             assert store.swap(next_version(stored[0]), 1) is False
         with store._committer.in_use:
             store._committer.disconnect()
@@ -276,7 +276,7 @@ def test_a_read_only_file_can_be_read(path, stored, monkeypatch):
 
 
 def test_a_full_disk_at_the_start_is_unavailable(path, stored, monkeypatch):
-    """S12: the process may be started again; it is no mistake in the configuration."""
+    """S12: and no configuration error, since a restart may help."""
     with limited_file_size(0), pytest.raises((StoreUnavailable, ConfigurationError)):
         SQLiteStore(path)
     with contextlib.closing(SQLiteStore(path)) as store:
@@ -335,7 +335,7 @@ def move(path, folder):
 
 
 def test_a_renamed_file_is_unavailable_in_every_process_until_it_is_back(path, users, tmp_path):
-    """S12, S10: no process creates another database; one line in each log."""
+    """S12, S10: no process creates another database; each logs one line."""
     processes = [users() for _ in range(3)]
     away = move(path, tmp_path / "away")
     assert [user.next() for user in processes] == ["unavailable"] * 3
@@ -353,8 +353,8 @@ def test_a_renamed_file_is_unavailable_in_every_process_until_it_is_back(path, u
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_processes_of_a_deleted_file_do_not_use_the_one_that_replaces_it(path, users):
-    """S12: two databases would each have half of the sessions; the old processes stop."""
+def test_processes_of_a_deleted_file_do_not_use_its_replacement(path, users):
+    """S12: two databases would each have half of the sessions."""
     old = [users() for _ in range(2)]
     for each in files(path):
         each.unlink()
@@ -377,7 +377,7 @@ def test_processes_of_a_deleted_file_do_not_use_the_one_that_replaces_it(path, u
 
 @pytest.mark.parametrize("opened", ["reader", "none"])
 def test_a_replaced_file_is_never_opened(path, stored, tmp_path, caplog, opened):
-    """S12: neither by connections that exist nor by new ones, within 0.1 s."""
+    """S12: neither by existing connections nor by new ones, within 0.1 s."""
     latest = stored[-1]  # the login of the calls below may evict the oldest
     copy = tmp_path / "copy.db"
     shutil.copy(path, copy)
@@ -388,7 +388,7 @@ def test_a_replaced_file_is_never_opened(path, stored, tmp_path, caplog, opened)
         kept = path.rename(tmp_path / "kept.db")
         copy.rename(path)
         time.sleep(CHECK_INTERVAL)
-        assert run(outcomes(store, latest)) == set(calls(store, latest, None))
+        assert run(outcomes(store, latest)) == set(all_calls(store, latest, None))
         assert store.peek(latest.id) is None
         assert store.swap(next_version(stored[1]), 1) is False
         assert caplog.text.count("was replaced by another file") == 1
@@ -401,7 +401,7 @@ def test_a_replaced_file_is_never_opened(path, stored, tmp_path, caplog, opened)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_connection_is_not_opened_between_two_checks(path, stored, tmp_path):
+def test_a_file_replaced_between_two_checks_is_not_opened(path, stored, tmp_path):
     """S12: a new thread opens the file a moment after it was replaced."""
     copy = tmp_path / "copy.db"
     shutil.copy(path, copy)
@@ -421,7 +421,7 @@ def test_a_connection_is_not_opened_between_two_checks(path, stored, tmp_path):
 
 
 def test_a_folder_that_cannot_be_read_is_unavailable(path, stored, monkeypatch):
-    """S12: such as a network file system that is gone."""
+    """S12: such as a lost network file system."""
     with contextlib.closing(SQLiteStore(path)) as store:
         run(store.load(stored[0].id))
 
@@ -436,8 +436,8 @@ def test_a_folder_that_cannot_be_read_is_unavailable(path, stored, monkeypatch):
         assert run(store.load(stored[0].id)) == stored[0]
 
 
-def test_the_file_is_compared_at_most_every_tenth_of_a_second(path, stored, monkeypatch):
-    """S18: between two comparisons a call reads only a clock."""
+def test_the_file_is_checked_at_most_every_tenth_of_a_second(path, stored, monkeypatch):
+    """S18: otherwise a call only reads a clock."""
     compared = []
     with contextlib.closing(SQLiteStore(path)) as store:
         run(store.load(stored[0].id))
@@ -451,7 +451,7 @@ def test_the_file_is_compared_at_most_every_tenth_of_a_second(path, stored, monk
         assert compared == []
 
 
-def test_errors_of_the_program_are_not_called_unavailable(path, stored):
+def test_programming_errors_are_not_reported_as_unavailable(path, stored):
     """S12: a retry would not help."""
     with contextlib.closing(SQLiteStore(path)) as store:
         with pytest.raises(StoreError) as caught:
@@ -459,7 +459,7 @@ def test_errors_of_the_program_are_not_called_unavailable(path, stored):
         assert not isinstance(caught.value, StoreUnavailable)
 
 
-async def test_a_write_whose_commit_cannot_be_tried_fails_at_the_deadline(path, monkeypatch):
+async def test_a_write_whose_batch_is_never_executed_fails_at_the_deadline(path, monkeypatch):
     """S12: the end of the tick fails, and no thread continues."""
     store = SQLiteStore(path, timeout=0.1)
     await store.create(make_record())

@@ -1,4 +1,4 @@
-"""The history in an SQLite file: its table, its indexes, and files without it."""
+"""The history in an SQLite file: its table, its indexes, and files without the table."""
 
 import contextlib
 import sqlite3
@@ -30,8 +30,8 @@ def connect(path):
     return contextlib.closing(sqlite3.connect(path, isolation_level=None))
 
 
-def test_an_existing_file_gets_the_table_at_the_next_start(path):
-    """With its sessions; a process of the earlier release can go on using the file."""
+def test_the_table_is_added_to_an_existing_file(path):
+    """At the next start, with its sessions; a process of the earlier release can continue."""
     store = SQLiteStore(path)
     record = make_record()
     run(store.create(record))
@@ -61,7 +61,7 @@ def test_an_existing_file_gets_the_table_at_the_next_start(path):
     ],
 )
 def test_pages_and_purges_use_an_index(path, store, query, parameters, index):
-    """S8: their cost does not grow with the table."""
+    """S8: their cost is independent of the size of the table."""
     with connect(path) as file:
         plan = file.execute(
             f"EXPLAIN QUERY PLAN {query(Statements('default'))}", parameters
@@ -72,7 +72,7 @@ def test_pages_and_purges_use_an_index(path, store, query, parameters, index):
 
 
 def test_an_error_adds_none_of_the_entries(store):
-    """S12: no partial effect."""
+    """S12."""
     first = make_entry()
     run(store.add_history([first], HOUR))
     with pytest.raises(StoreError):
@@ -80,8 +80,8 @@ def test_an_error_adds_none_of_the_entries(store):
     assert run(store.list_history("", 10)).entries == [first]
 
 
-def test_entries_are_listed_by_the_instant_at_which_the_session_ended(store):
-    """Also if another process adds one late."""
+def test_entries_are_listed_by_the_instant_of_the_end(store):
+    """Even if another process adds one late."""
     at = now()
     entries = [make_entry(at + number) for number in (5, 1, 3)]
     for entry in entries:

@@ -148,7 +148,7 @@ def check_integrity(path):
 
 
 def test_kill_9_loses_no_acknowledged_write(path):
-    """S11: three times in a row."""
+    """S11: three times in succession."""
     for acknowledged in (50, 500, 2000):
         writer = start(WRITE, path)
         lines = [writer.stdout.readline().strip() for _ in range(acknowledged)]
@@ -166,7 +166,7 @@ def test_kill_9_loses_no_acknowledged_write(path):
         check_integrity(path)
 
 
-def test_processes_and_threads_that_increment_lose_nothing(path):
+def test_processes_and_threads_that_increment_lose_no_update(path):
     """S10: two processes of four threads each change one record."""
     store = SQLiteStore(path)
     record = make_record()
@@ -180,7 +180,7 @@ def test_processes_and_threads_that_increment_lose_nothing(path):
     check_integrity(path)
 
 
-def test_processes_may_create_the_database_concurrently(path):
+def test_processes_can_create_the_database_concurrently(path):
     """The first start of several workers."""
     others = [start(END, path) for _ in range(6)]
     answers = [other.communicate(timeout=50)[0].strip() for other in others]
@@ -191,7 +191,7 @@ def test_processes_may_create_the_database_concurrently(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_fork_at_any_moment_breaks_neither_process(path):
+def test_a_fork_at_any_moment_affects_neither_process(path):
     """No connection is inherited: https://sqlite.org/howtocorrupt.html (gunicorn --preload)."""
     program = start(FORK, path)
     output, _ = program.communicate(timeout=50)
@@ -201,7 +201,7 @@ def test_a_fork_at_any_moment_breaks_neither_process(path):
 
 
 def test_a_program_that_exits_without_close_leaves_a_complete_database(path):
-    """S11: the log is moved into the database at the exit."""
+    """S11: the log is checkpointed at the exit."""
     program = start(END, path)
     session_id = bytes.fromhex(program.communicate(timeout=50)[0].strip())
     assert program.returncode == 0
@@ -213,8 +213,8 @@ def test_a_program_that_exits_without_close_leaves_a_complete_database(path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals stop a process there")
 @pytest.mark.parametrize("call", [run, asyncio.run], ids=["thread", "loop"])
-def test_a_stopped_process_delays_others_no_longer_than_the_deadline(path, call):
-    """S12: the process is stopped while it holds the write lock."""
+def test_a_stopped_process_delays_others_until_the_deadline(path, call):
+    """S12: it is stopped while it holds the write lock."""
     pytest.importorskip("fcntl")
     store = SQLiteStore(path, timeout=0.3)
     record = make_record()

@@ -1,4 +1,4 @@
-"""The laws of requests while sessions are served from two stores."""
+"""The laws of requests (A) while sessions are served from two stores."""
 
 import pytest
 

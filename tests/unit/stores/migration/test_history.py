@@ -1,4 +1,4 @@
-"""The history during a migration: written to one store, listed from both."""
+"""The history during a migration: added to one store, listed from both."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def add(store, *entries):
 
 
 @pytest.mark.parametrize("prepare", [True, False])
-def test_entries_are_added_to_the_store_that_is_written(prepare):
+def test_entries_are_added_to_the_store_that_receives_new_sessions(prepare):
     old, new = MemoryStore(), MemoryStore()
     entry = make_entry()
     add(migrating(old, new, prepare=prepare), entry)
@@ -29,7 +29,7 @@ def test_entries_are_added_to_the_store_that_is_written(prepare):
 
 @pytest.mark.parametrize("prepare", [True, False])
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 9])
-def test_the_entries_of_the_new_store_come_first(prepare, limit):
+def test_entries_of_the_new_store_are_listed_first(prepare, limit):
     old, new = MemoryStore(), MemoryStore()
     at = now()
     entries = [make_entry(at + number) for number in range(6)]
@@ -39,7 +39,7 @@ def test_the_entries_of_the_new_store_come_first(prepare, limit):
     assert run(list_all(store, limit))[0] == entries[::-1]
 
 
-def test_an_old_store_without_a_history():
+def test_an_old_store_without_a_history_is_skipped():
     store = migrating(PlainStore(), MemoryStore())
     entry = make_entry()
     add(store, entry)
@@ -49,13 +49,13 @@ def test_an_old_store_without_a_history():
         run(store.list_history("old:", 1))
 
 
-def test_the_store_that_is_written_must_keep_a_history():
+def test_the_store_that_receives_new_sessions_must_keep_a_history():
     assert not isinstance(migrating(MemoryStore(), PlainStore()), SupportsHistory)
     assert not isinstance(migrating(PlainStore(), MemoryStore(), prepare=True), SupportsHistory)
 
 
 @pytest.mark.parametrize("cursor", ["new", "new:x", "other:1-1", "1-1", ":"])
-def test_a_cursor_names_its_store(cursor):
+def test_a_cursor_identifies_its_store(cursor):
     store = migrating(MemoryStore(), MemoryStore())
     with pytest.raises(ValueError, match="cursor of a page of the history"):
         run(store.list_history(cursor, 1))

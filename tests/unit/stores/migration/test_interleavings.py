@@ -1,6 +1,6 @@
 """Races of processes during a migration, in every order of their store calls.
 
-Each participant is a process with a migrating store of its own over the same two stores.
+Each participant is a process with its own migrating store over the same two stores.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tests.support.interleave import interleave
 
 
 class Stores:
-    """Two memory stores, and what processes see of them in a schedule."""
+    """Two memory stores, and the view that processes have of them in a schedule."""
 
     def __init__(self, interleaving):
         self.old, self.new = MemoryStore(), MemoryStore()
@@ -43,7 +43,7 @@ class Stores:
         return Mover(*self.held)
 
     async def add(self, record=None):
-        """Put a session into the old store."""
+        """Add a session to the old store."""
         record = record or make_record()
         if record.index_names():
             await save_login(self.old, record, 0)
@@ -52,7 +52,7 @@ class Stores:
         return record
 
     async def find(self, session_id):
-        """Return what every kind of process sees; all must agree."""
+        """Return the record that every kind of process loads; assert that all agree."""
         seen = [
             await migrating(self.old, self.new, prepare=prepare).load(session_id)
             for prepare in (False, True)
@@ -61,7 +61,7 @@ class Stores:
         return seen[0]
 
     async def complete(self):
-        """Run the bulk copy; return what a process sees that uses the new store alone."""
+        """Run the bulk copy; return the sessions of the new store by ID."""
         progress = await amigrate(self.old, self.new)
         assert progress.finished
         sessions = [r for r in self.new.records() if not r.in_transit]
@@ -81,19 +81,19 @@ async def increment(store, record):
         record = result.newer
 
 
-def orders(scenario, **options):
+def check_every_order(scenario, **options):
     count = interleave(scenario, **options)
     assert count > 1
 
 
-SLOW = pytest.mark.slow  # thousands of orders
+SLOW = pytest.mark.slow  # thousands of check_every_order
 
 both_steps = pytest.mark.parametrize("prepare", [False, True])
 
 
 @both_steps
-def test_a_delete_during_a_move_is_final(prepare):
-    """A7, S5: a record that was read before the delete does not come back, in any order."""
+def test_a_session_deleted_during_a_move_stays_deleted(prepare):
+    """A7, S5: a record that the move read before is not created again, in any order."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -105,11 +105,11 @@ def test_a_delete_during_a_move_is_final(prepare):
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-def test_a_mover_does_not_take_the_copy_of_another_one():
-    """A7: one is suspended after its moved record, one before its copy; then the session ends."""
+def test_a_mover_does_not_complete_the_copy_of_another_mover():
+    """A7: one mover stopped before its copy, then another one moved the session and it ended."""
 
     async def scenario():
         old, new = MemoryStore(), MemoryStore()
@@ -128,8 +128,8 @@ def test_a_mover_does_not_take_the_copy_of_another_one():
     asyncio.run(scenario())
 
 
-def test_a_late_mover_leaves_the_marker_of_a_later_move():
-    """S11: the session moved, moved back and moves again, without a change of its version."""
+def test_a_late_mover_keeps_the_marker_of_a_later_move():
+    """S11: the session moved, moved back and moves again, with the same version."""
 
     async def scenario():
         old, new = MemoryStore(), MemoryStore()
@@ -150,8 +150,8 @@ def test_a_late_mover_leaves_the_marker_of_a_later_move():
 
 
 @both_steps
-def test_a_late_move_revives_nothing(prepare):
-    """A7: a process that is late while another one moves the session and a third ends it."""
+def test_a_late_move_does_not_revive_a_deleted_session(prepare):
+    """A7: meanwhile a second process moves the session and a third one deletes it."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -168,11 +168,11 @@ def test_a_late_move_revives_nothing(prepare):
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-def test_a_late_move_revives_nothing_that_the_new_store_has_ended():
-    """A7: an eviction, an expiry or a process with the new store alone deletes there only."""
+def test_a_late_move_does_not_revive_a_session_deleted_from_the_new_store():
+    """A7: by an eviction, by expiry or by a process that uses the new store alone."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -180,7 +180,7 @@ def test_a_late_move_revives_nothing_that_the_new_store_has_ended():
 
         async def move_and_delete():
             await stores.mover().move_record(record)
-            # False if it is not there yet, because the other participant moves it.
+            # False if the other participant has not moved it yet.
             stores.ended = await stores.held[1].delete(record.id)
 
         await interleaving.together(stores.mover().move_record(record), move_and_delete())
@@ -188,13 +188,13 @@ def test_a_late_move_revives_nothing_that_the_new_store_has_ended():
             assert await stores.find(record.id) is None
             assert await stores.complete() == {}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @SLOW
 @both_steps
 def test_a_save_during_a_move_is_kept(prepare):
-    """S3, S4: the move takes the saved record or the save meets the moved one."""
+    """S3, S4: the move copies the saved record, or the save is applied to the moved one."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -207,11 +207,11 @@ def test_a_save_during_a_move_is_kept(prepare):
         assert found == next_version(record, body=make_body(n=1))
         assert await stores.complete() == {record.id: found}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-def test_saves_of_processes_in_both_steps_are_kept():
-    """S4, S10: while one process prepares, another moves what it writes."""
+def test_saves_of_a_preparing_and_of_a_moving_process_are_kept():
+    """S4, S10."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -225,13 +225,13 @@ def test_saves_of_processes_in_both_steps_are_kept():
         assert found.version == 3
         assert await stores.complete() == {record.id: found}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @SLOW
 @both_steps
 def test_a_touch_during_a_move_is_kept(prepare):
-    """S6: a touch does not change the version that the move compares."""
+    """S6: the move compares the version, which a touch does not change."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -244,12 +244,12 @@ def test_a_touch_during_a_move_is_kept(prepare):
         assert await stores.find(record.id) == later
         assert await stores.complete() == {record.id: later}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @both_steps
-def test_a_session_is_found_at_every_instant_of_a_move(prepare):
-    """S1: a reader never meets an instant in which it is in neither store."""
+def test_a_load_during_a_move_finds_the_session(prepare):
+    """S1: at no instant is it in neither store."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -259,12 +259,12 @@ def test_a_session_is_found_at_every_instant_of_a_move(prepare):
         )
         assert found == record
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @both_steps
-def test_a_session_is_listed_once_at_every_instant_of_a_move(prepare):
-    """S15: a user's list contains it, and once."""
+def test_a_list_during_a_move_contains_the_session_once(prepare):
+    """S15."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -278,12 +278,12 @@ def test_a_session_is_listed_once_at_every_instant_of_a_move(prepare):
         await stores.complete()
         assert await stores.new.list_by_index("user:ada") == [record]
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @SLOW
 @both_steps
-def test_a_revocation_of_a_user_reaches_a_session_that_moves(prepare):
+def test_revoking_a_user_during_a_move_deletes_the_session(prepare):
     """S16: cutoff, list and deletion, as the core does."""
 
     async def scenario(interleaving):
@@ -301,11 +301,11 @@ def test_a_revocation_of_a_user_reaches_a_session_that_moves(prepare):
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-def test_a_session_that_a_revocation_keeps_survives_its_move():
-    """S16: a cutoff rejects logins, and not the session that ``keep`` names."""
+def test_a_session_that_a_revocation_keeps_is_moved():
+    """S16: a cutoff rejects logins, but not the session given as ``keep``."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -318,12 +318,12 @@ def test_a_session_that_a_revocation_keeps_survives_its_move():
         await stores.complete()
         assert await stores.new.list_by_index("user:ada") == [record]
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @both_steps
-def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
-    """S5: nothing that began before the instant is left in either store."""
+def test_revoking_all_during_a_move_deletes_the_session(prepare):
+    """S5: no session that began before the instant is left in either store."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -335,14 +335,14 @@ def test_a_revocation_of_all_reaches_a_session_that_moves(prepare):
         assert await stores.find(record.id) is None
         assert await stores.complete() == {}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @SLOW
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("policy", list(LimitPolicy))
-def test_a_login_counts_the_sessions_of_both_stores(policy):
-    """ASVS 7.1.2: while one of them moves."""
+def test_a_login_during_a_move_counts_the_sessions_of_both_stores(policy):
+    """ASVS 7.1.2."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -362,11 +362,11 @@ def test_a_login_counts_the_sessions_of_both_stores(policy):
             assert await stores.find(second.id) == second
         assert len(await stores.complete()) == 1
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-def test_an_id_is_given_once_by_processes_in_both_steps():
-    """S2, A7: as the ID of a converted session, which two processes derive alike."""
+def test_an_id_is_created_once_by_a_preparing_and_a_moving_process():
+    """S2, A7: such as the ID of a converted session, which both derive."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -379,10 +379,10 @@ def test_an_id_is_given_once_by_processes_in_both_steps():
         found = await stores.find(one.id)
         assert found == (one if created[0] else other if created[1] else None)
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-# The roll-back: sessions move to the old store while processes prepare for the new one
+# Rollback: sessions move to the old store while processes prepare for the new one
 
 
 async def delete(store, record):
@@ -424,8 +424,8 @@ async def revoke_user(store, _):
         pytest.param(revoke_user, None, marks=SLOW),
     ],
 )
-def test_a_process_that_prepares_may_run_beside_a_roll_back(action, remains):
-    """A7, S3, S6, S15, S16: a session that moves to the store that it prepares to leave."""
+def test_a_preparing_process_and_a_rollback_keep_the_result_of_each_call(action, remains):
+    """A7, S3, S6, S15, S16: the session moves to the store that the process will leave."""
 
     async def scenario(interleaving):
         stores = Stores(interleaving)
@@ -441,11 +441,11 @@ def test_a_process_that_prepares_may_run_beside_a_roll_back(action, remains):
         left = {each.id: each for each in stores.old.records() if not each.in_transit}
         assert left.get(record.id) == found
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @pytest.mark.slow
-def test_two_moves_and_a_delete():
+def test_a_session_deleted_during_two_moves_stays_deleted():
     """A7: three processes."""
 
     async def scenario(interleaving):
@@ -458,12 +458,12 @@ def test_two_moves_and_a_delete():
         )
         assert await stores.find(record.id) is None
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_moves_and_a_save():
+def test_a_save_during_two_moves_is_kept():
     """S3: three processes."""
 
     async def scenario(interleaving):
@@ -479,20 +479,21 @@ def test_two_moves_and_a_save():
         assert found == next_version(record, body=make_body(n=1))
         assert await stores.complete() == {record.id: found}
 
-    orders(scenario)
+    check_every_order(scenario)
 
 
-# Processes that stop in the middle
+# Processes that stop during a move
 
 
 class Stopped(Exception):
-    """The process has stopped."""
+    """The simulated process has stopped."""
 
 
 class StoppingStore:
-    """A store whose process stops before the n-th of its calls; the number is shared.
+    """A store that raises ``Stopped`` at the n-th call; stores may share the counter.
 
-    Its methods are attributes: since Python 3.12 ``isinstance`` finds no others in a protocol.
+    Its methods are attributes of the object: since Python 3.12 ``isinstance`` with a protocol finds
+    only those.
     """
 
     def __init__(self, store, calls):
@@ -516,8 +517,10 @@ class StoppingStore:
     "then", ["load", "save", "touch", "login", "delete", "list", "complete", "reverse"]
 )
 @both_steps
-def test_a_process_that_stops_in_a_move_loses_and_revives_nothing(calls, then, prepare):
-    """S11: before each of its store calls; whatever the next process does first."""
+def test_a_process_that_stops_during_a_move_neither_loses_nor_revives_a_session(
+    calls, then, prepare
+):
+    """S11: it stops before each of its store calls; another process continues with any call."""
 
     async def scenario():
         old, new = MemoryStore(), MemoryStore()
@@ -549,9 +552,9 @@ def test_a_process_that_stops_in_a_move_loses_and_revives_nothing(calls, then, p
             assert await store.load(record.id) is None
             assert await store.list_by_index("user:ada") == []
             assert await store.save(next_version(record), 1) is GONE
-            assert await mover_again(old, new, record) is False
+            assert await move_again(old, new, record) is False
             return
-        elif then == "reverse":  # the roll-back: everything moves to the old store again
+        elif then == "reverse":  # rollback: all sessions move to the old store
             assert (await amigrate(new, old)).finished
             back = migrating(new, old)
             assert await back.load(record.id) == record
@@ -565,15 +568,15 @@ def test_a_process_that_stops_in_a_move_loses_and_revives_nothing(calls, then, p
     asyncio.run(scenario())
 
 
-async def mover_again(old, new, record: Record):
-    """Continue as a process that was stopped after it had read the record."""
+async def move_again(old, new, record: Record):
+    """Continue as a process that stopped after it had read the record."""
     mover = Mover(old, new)
     await mover.move_record(record)
     return await mover.move(record.id)
 
 
-def test_a_session_that_changes_all_the_time_is_an_error_and_not_a_loop():
-    """S12: the move gives up; the session stays where it is."""
+def test_moving_a_session_that_changes_constantly_raises():
+    """S12: the move gives up after a bounded number of attempts; the session stays."""
 
     async def scenario():
         old, new = MemoryStore(), MemoryStore()

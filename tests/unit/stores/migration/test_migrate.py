@@ -1,4 +1,4 @@
-"""``migrate``: progress, rate, errors, and what it cannot move."""
+"""``migrate``: progress, rate limit, errors, and records that it cannot move."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from sojourn.stores.memory import MemoryStore
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.testing import FaultyStore
 from sojourn.testing.records import login, make_record, save_login
-from tests.unit.stores.migration.test_migrating import Plain
+from tests.unit.stores.migration.test_migrating import StoreWithoutCapabilities
 
 
 def fill(store, number):
@@ -21,7 +21,7 @@ def fill(store, number):
     return records
 
 
-def test_urls_are_migrated(tmp_path):
+def test_the_stores_of_two_urls_are_migrated(tmp_path):
     """S11: sessions, users, tombstones and cutoffs, in one call."""
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "new")]
     old = SQLiteStore(tmp_path / "old.db")
@@ -43,8 +43,8 @@ def test_urls_are_migrated(tmp_path):
     assert migrate(*urls) == MigrationProgress(cutoffs=2, passes=1, finished=True)
 
 
-def test_batches_of_one_copy_every_cutoff(tmp_path):
-    """S16: the page with the cutoff of all sessions, whose name is empty, is not the last one."""
+def test_with_batches_of_one_every_cutoff_is_copied(tmp_path):
+    """S16: the cutoff of all sessions, which has an empty name, does not end the pages."""
     old, new = SQLiteStore(tmp_path / "old.db"), MemoryStore()
     asyncio.run(old.invalidate_all(5))
     for n in range(3):
@@ -65,7 +65,7 @@ def test_progress_is_reported_after_each_batch():
     assert seen[-1] == MigrationProgress(moved=25, passes=2, finished=True)
 
 
-def test_the_rate_is_limited():
+def test_rate_limits_the_number_of_records_per_second():
     old, new = MemoryStore(), MemoryStore()
     fill(old, 30)
     start = time.monotonic()
@@ -74,7 +74,7 @@ def test_the_rate_is_limited():
 
 
 def test_a_failure_is_raised_and_the_next_run_continues():
-    """S12: nothing is lost in between."""
+    """S12: no session is lost."""
     old, new = FaultyStoreWithScan(MemoryStore()), MemoryStore()
     records = fill(old.store, 40)
     old.fail("save", times=7)
@@ -93,8 +93,8 @@ class FaultyStoreWithScan(FaultyStore):
         self.list_page, self.list_cutoffs = store.list_page, store.list_cutoffs
 
 
-def test_unreadable_records_are_counted_and_stay(tmp_path):
-    """S9: an unknown format is not guessed."""
+def test_unreadable_records_are_counted_and_not_moved(tmp_path):
+    """S9."""
     old = SQLiteStore(tmp_path / "old.db")
     fill(old, 3)
     with old._committer.in_use:
@@ -107,17 +107,17 @@ def test_unreadable_records_are_counted_and_stay(tmp_path):
     old.close()
 
 
-def test_wrong_arguments_are_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ConfigurationError, match="SupportsListing"):
-        migrate(Plain(), MemoryStore())
+        migrate(StoreWithoutCapabilities(), MemoryStore())
     for wrong in ({"batch_size": 0}, {"max_rate": 0.0}):
         with pytest.raises(ConfigurationError, match="batch_size"):
             migrate(MemoryStore(), MemoryStore(), **wrong)
 
 
 @pytest.mark.anyio
-async def test_the_blocking_form_is_refused_under_an_event_loop():
-    """A24: it would stop every other request."""
+async def test_the_blocking_function_is_refused_under_an_event_loop():
+    """A24: it would block every other request."""
     with pytest.raises(ConfigurationError, match="amigrate"):
         migrate(MemoryStore(), MemoryStore())
     assert (await amigrate(MemoryStore(), MemoryStore())).finished

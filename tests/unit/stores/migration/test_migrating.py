@@ -1,4 +1,4 @@
-"""``migrating``: arguments, capabilities, failures of one store, and what other processes meet."""
+"""``migrating``: arguments, capabilities, failures of one store, processes with one store."""
 
 import asyncio
 import logging
@@ -45,8 +45,8 @@ def sessions_over(store, **options):
     return Sessions(store=store, secret=SECRET, **options)
 
 
-async def begin(sessions, user=None, **data):
-    """Return the visitor of a new session, and its ID."""
+async def create_session(sessions, user=None, **data):
+    """Create a session; return its visitor and its ID."""
     visitor = Visitor(sessions)
     async with visitor.visit() as session:
         session.update(data)
@@ -62,14 +62,14 @@ def test_urls_are_opened_in_the_realm_of_the_installation(tmp_path):
     """S14: with another realm, no session would be found."""
     old, new = (f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "new"))
     before = sessions_over(old, realm="shop")
-    visitor, _ = run(begin(before, cart=3))
+    visitor, _ = run(create_session(before, cart=3))
     during = sessions_over(migrating(old, new), realm="shop", store_timeout="7 seconds")
     assert dict(run(visitor.at(during).load())) == {"cart": 3}
     for sessions in (before, during):
         sessions.close()
 
 
-def test_install_takes_a_migrating_store():
+def test_install_accepts_a_migrating_store():
     from starlette.applications import Starlette
 
     store = migrating("memory://", "memory://?limit=7")
@@ -83,7 +83,7 @@ def test_install_takes_a_migrating_store():
     ("old", "new"),
     [("memory://", 5), (None, "memory://"), (MemoryStore, MemoryStore()), ("memory://",) * 2],
 )
-def test_wrong_arguments_are_refused(old, new):
+def test_invalid_arguments_are_refused(old, new):
     """A24: also the same store twice, which would move sessions onto themselves."""
     with pytest.raises(ConfigurationError, match="migrating"):
         migrating(old, new)
@@ -92,7 +92,7 @@ def test_wrong_arguments_are_refused(old, new):
         migrating(store, store)
 
 
-def test_no_password_is_shown():
+def test_repr_and_errors_contain_no_password():
     """A18."""
     source = migrating("redis://user:hush@localhost/0", "sqlite:///a.db")
     assert "hush" not in repr(source)
@@ -101,8 +101,8 @@ def test_no_password_is_shown():
     assert "hush" not in str(raised.value)
 
 
-def test_a_secret_is_required(tmp_path):
-    """A generated secret is kept beside one store, and the other would have another one."""
+def test_a_secret_must_be_given(tmp_path):
+    """A generated secret is stored beside one store; the other store would have another secret."""
     store = migrating(SQLiteStore(tmp_path / "a.db"), SQLiteStore(tmp_path / "b.db"))
     assert not isinstance(store, LocalStore)
     with pytest.raises(ConfigurationError, match="secret"):
@@ -111,7 +111,7 @@ def test_a_secret_is_required(tmp_path):
 
 
 def test_a_near_cache_is_refused(valkey, tmp_path):
-    """N1: a subscription to two stores is confirmed by neither alone."""
+    """N1: it needs the subscription of one store."""
     new = open_store(valkey.url, realm="default", timeout=2.0)
     store = migrating(SQLiteStore(tmp_path / "a.db"), new)
     with pytest.raises(ConfigurationError, match="near_cache needs the messages of one store"):
@@ -122,8 +122,8 @@ def test_a_near_cache_is_refused(valkey, tmp_path):
 # Capabilities
 
 
-class Plain:
-    """A store without capabilities, over a memory store."""
+class StoreWithoutCapabilities:
+    """A store with the six required methods, over a memory store."""
 
     def __init__(self):
         self.store = MemoryStore()
@@ -131,25 +131,27 @@ class Plain:
             setattr(self, name, getattr(self.store, name))
 
 
-def test_capabilities_are_those_of_both_stores(tmp_path):
+def test_capabilities_are_those_that_both_stores_have(tmp_path):
     both = migrating(MemoryStore(), SQLiteStore(tmp_path / "a.db"))
     for capability in (SupportsUserIndex, SupportsBulk, SupportsImmediate, SupportsGroupCommit):
         assert isinstance(both, capability)
     assert both.purge_interval == 10.0
     assert not isinstance(both, SupportsBroadcast | SupportsServerTime)
     both.close()
-    assert not isinstance(migrating(MemoryStore(), Plain()), SupportsUserIndex)
-    assert not isinstance(migrating(Plain(), Plain()), NeedsPurge)
+    assert not isinstance(migrating(MemoryStore(), StoreWithoutCapabilities()), SupportsUserIndex)
+    assert not isinstance(
+        migrating(StoreWithoutCapabilities(), StoreWithoutCapabilities()), NeedsPurge
+    )
 
 
 def test_logins_are_indexed_although_the_old_store_has_no_index():
     """S15, S16: afterwards the new store alone lists and revokes them."""
-    old, new = Plain(), MemoryStore()
+    old, new = StoreWithoutCapabilities(), MemoryStore()
     sessions = sessions_over(migrating(old, new))
 
     async def work():
-        moved, moved_id = await begin(sessions_over(old), user="ada")
-        _, new_id = await begin(sessions, user="ada")
+        moved, moved_id = await create_session(sessions_over(old), user="ada")
+        _, new_id = await create_session(sessions, user="ada")
         async with moved.at(sessions).visit() as session:
             session["n"] = 1
         return {moved_id, new_id}
@@ -163,8 +165,8 @@ def test_logins_are_indexed_although_the_old_store_has_no_index():
 
 
 @pytest.mark.parametrize("prepare", [False, True])
-def test_a_failure_of_one_store_is_no_empty_session(prepare):
-    """A15: a session that may be in the store that fails is not reported as absent."""
+def test_a_failing_store_raises_instead_of_reporting_an_absent_session(prepare):
+    """A15: the session may be in the store that fails."""
     old, new = FaultyStore(MemoryStore()), FaultyStore(MemoryStore())
     record = make_record()
     run(old.store.create(record))
@@ -180,8 +182,8 @@ def test_a_failure_of_one_store_is_no_empty_session(prepare):
         run(store.load(record.id))
 
 
-def test_sessions_in_the_new_store_survive_a_failure_of_the_old_one():
-    """A15, S12: they are loaded, saved and touched without it."""
+def test_sessions_in_the_new_store_are_served_while_the_old_store_fails():
+    """A15, S12: they are loaded, saved and touched."""
     old, new = FaultyStore(MemoryStore()), MemoryStore()
     store = migrating(old, new)
     record = make_record()
@@ -194,8 +196,8 @@ def test_sessions_in_the_new_store_survive_a_failure_of_the_old_one():
 
 
 @pytest.mark.parametrize("failing", ["old", "new"])
-def test_a_revocation_reaches_the_store_that_works(failing):
-    """S16: and is reported as incomplete."""
+def test_a_revocation_is_executed_in_the_store_that_works(failing):
+    """S16: and raises RevocationIncomplete."""
     stores = {name: FaultyStore(MemoryStore()) for name in ("old", "new")}
     store = migrating(stores["old"], stores["new"])
     records = {name: login(None, "ada", at=5) for name in stores}
@@ -214,8 +216,8 @@ def test_a_revocation_reaches_the_store_that_works(failing):
     assert run(save_login(stores[works], login(None, "ada", at=6), 0)) is REVOKED
 
 
-def test_a_call_that_uses_both_stores_has_one_deadline():
-    """S12: a store that hangs does not add its time to that of the other."""
+def test_calls_of_both_stores_share_one_deadline():
+    """S12: a store that hangs does not double the time."""
 
     async def work():
         old, new = FaultyStore(MemoryStore()), FaultyStore(MemoryStore())
@@ -232,7 +234,7 @@ def test_a_call_that_uses_both_stores_has_one_deadline():
 # Cutoffs from before the migration
 
 
-def test_cutoffs_of_the_old_store_count():
+def test_cutoffs_of_the_old_store_apply():
     """S16: of a user, and of all sessions, for a login that began before."""
     old, new = MemoryStore(), MemoryStore()
     at = now()
@@ -250,8 +252,8 @@ def test_cutoffs_of_the_old_store_count():
     ]
 
 
-def test_cutoffs_of_the_new_store_count():
-    """S16: of a process that uses the new store alone already, for a "remember me" login."""
+def test_cutoffs_of_the_new_store_apply():
+    """S16: recorded by a process that uses the new store alone, for a "remember me" login."""
     old, new = MemoryStore(), MemoryStore()
     at = now()
     run(new.invalidate_logins("user:ada", at))
@@ -265,7 +267,7 @@ def test_cutoffs_of_the_new_store_count():
 @pytest.mark.parametrize("policy", list(LimitPolicy))
 @pytest.mark.parametrize("stops", [False, True])
 def test_a_void_copy_does_not_count_for_a_limit(policy, stops):
-    """ASVS 7.1.2: of a session that ended before its late move; `stops`: the mover is killed."""
+    """ASVS 7.1.2: the session ended before its late move; with `stops` the mover was killed."""
     old, new = MemoryStore(), MemoryStore()
     store = migrating(old, new)
     ended, first, second = (login(None, "ada", at=at) for at in (1, 2, 3))
@@ -283,8 +285,8 @@ def test_a_void_copy_does_not_count_for_a_limit(policy, stops):
     assert run(purge_all(store, now())) == 1
 
 
-def test_a_damaged_session_does_not_keep_its_user_from_logging_in():
-    """S9, S15: neither one that cannot be copied, nor a damaged moved record."""
+def test_a_damaged_session_does_not_prevent_a_login_of_its_user():
+    """S9, S15: neither a record that cannot be copied nor a damaged moved record."""
     old, new = MemoryStore(), MemoryStore()
     store = migrating(old, new)
     damaged, moving, fine = (login(None, "ada", at=at) for at in (1, 2, 3))
@@ -303,11 +305,11 @@ def test_a_damaged_session_does_not_keep_its_user_from_logging_in():
 # Processes that do not take part
 
 
-def test_a_process_with_the_old_store_alone_fails_instead_of_logging_out(caplog):
-    """A15: it meets a moved record: it was not replaced before sessions began to move."""
+def test_a_process_with_the_old_store_alone_raises_for_a_moved_session(caplog):
+    """A15: it must be replaced before sessions are moved."""
     old, new = MemoryStore(), MemoryStore()
     alone = sessions_over(old)
-    visitor, session_id = run(begin(alone, user="ada"))
+    visitor, session_id = run(create_session(alone, user="ada"))
     run(Mover(old, new).move(bytes.fromhex(session_id)))
     with caplog.at_level(logging.ERROR), pytest.raises(StoreUnavailable, match="migrating"):
         run(visitor.at(alone).load())
@@ -317,11 +319,11 @@ def test_a_process_with_the_old_store_alone_fails_instead_of_logging_out(caplog)
 
 
 @pytest.mark.parametrize("clear", [False, True])
-def test_a_process_with_the_old_store_alone_writes_nothing_into_a_marker(clear):
-    """A5: the session moves while a handler changes it; the write is refused, not swallowed."""
+def test_a_process_with_the_old_store_alone_does_not_overwrite_a_moved_record(clear):
+    """A5: the session moves while a handler changes it; the commit raises."""
     old, new = MemoryStore(), MemoryStore()
     alone = sessions_over(old)
-    visitor, session_id = run(begin(alone, cart=3))
+    visitor, session_id = run(create_session(alone, cart=3))
     record = run(old.load(bytes.fromhex(session_id)))
     token = new_token()
 
@@ -340,11 +342,11 @@ def test_a_process_with_the_old_store_alone_writes_nothing_into_a_marker(clear):
     assert dict(run(visitor.at(both).load())) == {"cart": 3}
 
 
-def test_a_socket_of_a_process_with_the_old_store_alone_takes_in_no_marker():
-    """W5, A15: it keeps what it knows, and its next write is refused."""
+def test_a_websocket_of_a_process_with_the_old_store_alone_keeps_its_copy():
+    """W5, A15: a refresh does not load the moved record; its next commit raises."""
     old, new = MemoryStore(), MemoryStore()
     alone = sessions_over(old)
-    visitor, session_id = run(begin(alone, cart=3))
+    visitor, session_id = run(create_session(alone, cart=3))
 
     async def refresh():
         session = await visitor.load()
@@ -357,10 +359,10 @@ def test_a_socket_of_a_process_with_the_old_store_alone_takes_in_no_marker():
     run(refresh())
 
 
-def test_a_process_with_the_new_store_alone_opens_no_pending_copy():
+def test_a_process_with_the_new_store_alone_ignores_a_pending_copy():
     """A8: the copy is not the session yet."""
     old, new = MemoryStore(), MemoryStore()
-    visitor, session_id = run(begin(sessions_over(old), user="ada"))
+    visitor, session_id = run(create_session(sessions_over(old), user="ada"))
     record = run(old.load(bytes.fromhex(session_id)))
     run(save_login(new, pending(record, new_token()), 0))
     alone = sessions_over(new)
@@ -372,8 +374,8 @@ def test_a_process_with_the_new_store_alone_opens_no_pending_copy():
 # Broadcast, purge, transit
 
 
-def test_messages_reach_the_processes_of_both_stores(tmp_path, valkey):
-    """S17: those that use the old store alone, the new one alone, and both."""
+def test_messages_reach_processes_with_the_old_the_new_and_both_stores(tmp_path, valkey):
+    """S17."""
     path = tmp_path / "sessions.db"
     receivers = {
         "old": SQLiteStore(path),
@@ -417,7 +419,7 @@ async def _short_sleep():
 
 
 def test_a_move_closes_no_connection(tmp_path):
-    """W5: a record that leaves a store is not announced as revoked."""
+    """W5: deleting the old record is not announced as a revocation."""
     old = SQLiteStore(tmp_path / "old.db")
     record = make_record()
     run(old.create(record))
@@ -436,8 +438,8 @@ def test_a_move_closes_no_connection(tmp_path):
     old.close()
 
 
-def test_purge_removes_what_a_move_leaves(tmp_path):
-    """S8, S15: and keeps what has moved."""
+def test_purge_deletes_moved_records(tmp_path):
+    """S8, S15: and keeps the sessions that have moved."""
     old, new = MemoryStore(), MemoryStore()
     records = [login(None, f"user-{n}") for n in range(20)]
     for record in records:
@@ -450,7 +452,7 @@ def test_purge_removes_what_a_move_leaves(tmp_path):
     assert len(new.records()) == 20
 
 
-def test_a_damaged_record_in_transit_is_unreadable():
+def test_a_damaged_moved_record_is_unreadable():
     """S9: as any other damaged record."""
     from sojourn.record import UnreadableRecord
 
@@ -473,7 +475,7 @@ def test_a_damaged_record_in_transit_is_unreadable():
 
 
 async def every_page(store, limit=3):
-    """Return the records on all pages, in their order."""
+    """Return the records of all pages, in order."""
     found, cursor, is_last = [], "", False
     while not is_last:
         page = await store.list_page(cursor, limit)
@@ -483,8 +485,8 @@ async def every_page(store, limit=3):
 
 
 @pytest.mark.parametrize("prepare", [False, True])
-def test_both_stores_are_listed_without_duplicates(prepare):
-    """Also a session whose move a process has left at any step."""
+def test_sessions_of_both_stores_are_listed_without_duplicates(prepare):
+    """Also a session whose mover stopped at any step."""
 
     async def steps():
         old, new = MemoryStore(), MemoryStore()
@@ -515,7 +517,7 @@ def test_both_stores_are_listed_without_duplicates(prepare):
 
 
 def test_a_session_that_moves_between_two_pages_is_listed():
-    """Perhaps twice, because the old store was listed before."""
+    """Possibly twice, because the old store was listed before."""
 
     async def work():
         old, new = MemoryStore(), MemoryStore()
@@ -535,7 +537,7 @@ def test_a_session_that_moves_between_two_pages_is_listed():
     asyncio.run(work())
 
 
-def test_a_damaged_record_in_transit_is_not_listed():
+def test_a_damaged_moved_record_is_not_listed():
     """S9."""
 
     async def work():
@@ -557,7 +559,7 @@ def test_an_invalid_cursor_of_a_list_is_refused(cursor):
         run(store.list_page(cursor, 10))
 
 
-def test_a_count_is_exact_if_both_are():
+def test_a_count_is_exact_only_if_both_counts_are():
     class Estimating(MemoryStore):
         async def count(self, now):
             return Count(10, is_exact=False)

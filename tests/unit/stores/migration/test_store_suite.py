@@ -1,4 +1,4 @@
-"""The laws of stores for ``migrating``, over pairs of stores and in both steps of a deployment."""
+"""The laws of stores (S) for ``migrating``, over pairs of stores and in both steps."""
 
 import sqlite3
 from contextlib import closing
@@ -54,7 +54,7 @@ class TestMemoryToMemoryWhilePreparing(TestMemoryToMemory):
     prepare = True
 
 
-class OverTwoPlaces(StoreSuite):
+class OverTwoServers(StoreSuite):
     """A pair of SQLite and Valkey."""
 
     lists_by_id = False
@@ -90,7 +90,7 @@ class OverTwoPlaces(StoreSuite):
 
 
 @pytest.mark.slow
-class TestSQLiteToValkey(OverTwoPlaces):
+class TestSQLiteToValkey(OverTwoServers):
     """S1 to S16."""
 
     # Valkey removes expired records by itself, a minute later, and not when it is purged.
@@ -102,14 +102,14 @@ class TestSQLiteToValkey(OverTwoPlaces):
 
 
 @pytest.mark.slow
-class TestSQLiteToValkeyWhilePreparing(OverTwoPlaces):
+class TestSQLiteToValkeyWhilePreparing(OverTwoServers):
     """S1 to S16."""
 
     prepare = True
 
 
 @pytest.mark.slow
-class TestValkeyToSQLite(OverTwoPlaces):
+class TestValkeyToSQLite(OverTwoServers):
     """S1 to S16."""
 
     def make_store(self, realm):
@@ -117,7 +117,7 @@ class TestValkeyToSQLite(OverTwoPlaces):
 
 
 @pytest.mark.slow
-class TestSQLiteToPostgreSQL(OverTwoPlaces):
+class TestSQLiteToPostgreSQL(OverTwoServers):
     """S1 to S16."""
 
     publishes_changes = False

@@ -1,4 +1,4 @@
-"""Batches: what one statement does for several callers, and what the server does with it."""
+"""Batches: the statements for calls of several callers, locks, settings and isolation levels."""
 
 import asyncio
 import secrets
@@ -44,8 +44,8 @@ async def create_all(store, number, **fields):
 class TestOneBatch:
     """S13: callers of one batch do not affect each other."""
 
-    def test_saves_of_one_session_in_one_tick(self, open_url):
-        """S3, S4: one is stored, the others get it as a conflict."""
+    def test_one_of_several_saves_of_a_session_in_one_tick_succeeds(self, open_url):
+        """S3, S4: the others receive the stored record as a conflict."""
         store = open_url()
 
         async def check():
@@ -59,7 +59,7 @@ class TestOneBatch:
 
         asyncio.run(check())
 
-    def test_every_kind_of_call_in_one_tick(self, open_url):
+    def test_every_kind_of_call_can_share_a_batch(self, open_url):
         store = open_url("?durability=relaxed")
 
         async def check():
@@ -88,7 +88,7 @@ class TestOneBatch:
         asyncio.run(check())
 
     def test_a_touch_keeps_the_limits_of_the_stored_record(self, postgresql, open_url):
-        """S6: its own may be those of an earlier version."""
+        """S6: the caller's record may be of an earlier version."""
         store = open_url()
         record = make_record()
         run(store.create(record))
@@ -100,7 +100,7 @@ class TestOneBatch:
         assert expires_at == record.seen_at + 8 * MINUTE
         assert run(store.load(record.id)) == saved.with_seen_at(touched.seen_at)
 
-    def test_an_unreadable_record_fails_its_own_caller_only(self, postgresql, open_url):
+    def test_an_unreadable_record_fails_only_its_own_caller(self, postgresql, open_url):
         """S9."""
         store = open_url()
 
@@ -117,10 +117,10 @@ class TestOneBatch:
 
         asyncio.run(check())
 
-    def test_a_failed_repetition_fails_its_own_callers_only(
+    def test_a_failed_repetition_fails_only_its_own_callers(
         self, postgresql, open_url, monkeypatch
     ):
-        """S13: what else the batch has done is reported as done."""
+        """S13: results of other statements in the batch are returned."""
         store = open_url()
         (record,) = run(create_all(store, 1))
         exchange, calls = connection.exchange, []
@@ -149,7 +149,7 @@ class TestOneBatch:
         asyncio.run(check())
         assert calls == [2, 1]
 
-    def test_a_failed_retry_fails_its_own_callers_only(self, open_url, monkeypatch):
+    def test_a_failed_retry_fails_only_its_own_callers(self, open_url, monkeypatch):
         """S13: the lost connection is replaced by one to a server with newer tables."""
         store = open_url()
         (record,) = run(create_all(store, 1))
@@ -181,7 +181,7 @@ class TestOneBatch:
         asyncio.run(check())
         assert calls == [2, 1]
 
-    def test_a_failed_login_fails_its_own_caller_only(self, postgresql, open_url):
+    def test_a_failed_login_fails_only_its_own_caller(self, postgresql, open_url):
         """S13: each login of a batch is a transaction of its own."""
         store = open_url("?options=-c%20lock_timeout%3D200")
 
@@ -207,8 +207,10 @@ class TestOneBatch:
         asyncio.run(check())
 
     @pytest.mark.parametrize("most", [1, 2**20])
-    def test_a_batch_of_large_records_is_several_statements(self, open_url, monkeypatch, most):
-        """S13: libpq needs the square of the time for a long statement."""
+    def test_a_batch_of_large_records_is_split_into_several_statements(
+        self, open_url, monkeypatch, most
+    ):
+        """S13: libpq parses a long statement in quadratic time."""
         monkeypatch.setattr(requests, "_MAX_STATEMENT_BYTES", most)
         store = open_url()
 
@@ -224,8 +226,8 @@ class TestOneBatch:
 
         asyncio.run(check())
 
-    def test_the_records_of_a_statement_are_limited(self):
-        """S13: their bodies together; a larger one has a statement of its own."""
+    def test_the_size_of_the_records_in_a_statement_is_limited(self):
+        """S13: the sum of their bodies; a larger record has a statement of its own."""
         planner = requests.Planner(Statements(Schema(), is_relaxed=False), "default")
         bodies = [make_body(data="x" * size) for size in (600_000, 400_000, 2_000_000, 10)]
         batch = [requests.Create(make_record(body=body)) for body in bodies]
@@ -235,8 +237,8 @@ class TestOneBatch:
             *([4, 5], [6], [7]),
         ]
 
-    def test_a_session_that_changed_its_user_is_not_evicted(self, postgresql, open_url):
-        """S15: a login of another user in it was committed while this one waited for it."""
+    def test_a_session_whose_user_changed_is_not_evicted(self, postgresql, open_url):
+        """S15: a login of another user was committed in it while this login waited."""
         store = open_url()
         record = login(None, "ada")
         run(save_login(store, record, 0))
@@ -257,8 +259,8 @@ class TestOneBatch:
         assert [each.id for each in run(store.list_by_index("user:bob"))] == [record.id]
 
     @pytest.mark.parametrize("options", ["", "?prepare_threshold=0", "?prepare_threshold=none"])
-    def test_a_batch_saves_no_session_that_a_cutoff_ended(self, open_url, options):
-        """S3, S5: the cutoff of all sessions is read once for the whole batch."""
+    def test_a_batch_does_not_save_sessions_that_a_cutoff_ended(self, open_url, options):
+        """S3, S5: the cutoff of all sessions is read once for each batch."""
         store = open_url(options)
 
         async def check():
@@ -273,7 +275,7 @@ class TestOneBatch:
         asyncio.run(check())
 
     @pytest.mark.parametrize("failure", [psycopg.OperationalError("cut"), TimeoutError()])
-    def test_a_failed_load_after_a_conflict_fails_its_own_caller_only(
+    def test_a_failed_load_after_a_conflict_fails_only_its_own_caller(
         self, open_url, monkeypatch, failure
     ):
         """S13: the saves of its batch are reported as done."""
@@ -307,7 +309,7 @@ class TestOneBatch:
 
 class TestLocks:
     def test_batches_with_the_same_sessions_do_not_deadlock(self, postgresql, open_url):
-        """S13: the keys of a batch arrive in any order, and are locked in one."""
+        """S13: a batch locks its keys in one order."""
         records = run(create_all(open_url(), 40))
 
         def change(seed):
@@ -353,8 +355,8 @@ class TestLocks:
         assert "deadlock detected" not in postgresql.log
         assert len(run(store.list_by_index("user:ada"))) == 1
 
-    def test_a_call_that_waits_for_a_lock_ends_at_its_deadline(self, postgresql, open_url):
-        """S12: and its statement is cancelled, so that no server process waits for hours."""
+    def test_a_call_that_waits_for_a_lock_times_out(self, postgresql, open_url):
+        """S12: its statement is cancelled, so that no server process keeps waiting."""
         store = open_url(timeout=0.5)
         (record,) = run(create_all(open_url(), 1))
         with postgresql.admin() as holder, holder.transaction():
@@ -388,8 +390,8 @@ class TestLocks:
 
 
 class TestSettings:
-    def test_saves_are_hot_updates(self, postgresql, open_url):
-        """No index contains what a save or a touch changes."""
+    def test_saves_and_touches_are_hot_updates(self, postgresql, open_url):
+        """No index contains a column that they change."""
         store = open_url()
 
         async def check():
@@ -421,8 +423,8 @@ class TestSettings:
         return rows
 
     @pytest.mark.parametrize("durability", ["durable", "relaxed"])
-    def test_the_durability_is_that_of_each_transaction(self, postgresql, open_url, durability):
-        """A7: logins (which evict), deletions and cutoffs are durable in any case."""
+    def test_durability_is_set_for_each_transaction(self, postgresql, open_url, durability):
+        """A7: logins (which evict), deletions and cutoffs are always durable."""
         store = open_url(f"?durability={durability}")
         run(store.load(bytes(16)))
         postgresql.query("CREATE TABLE seen (kind text, value text)")
@@ -461,8 +463,8 @@ class TestSettings:
             run(call)
             assert sorted(seen()) == [(kind, "on") for kind in kinds]
 
-    def test_settings_do_not_outlive_a_batch(self, postgresql, open_url, monkeypatch):
-        """As a pooler in transaction mode requires: no setting, lock or cursor of the session."""
+    def test_settings_end_with_the_transaction(self, postgresql, open_url, monkeypatch):
+        """A pooler in transaction mode keeps no settings, locks or cursors."""
         store = open_url("?durability=relaxed")
         run(store.create(make_record()))
         run(save_login(store, login(None, "ada"), 0))
@@ -482,15 +484,15 @@ class TestPreparedStatements:
             run(store.load(bytes(16)))
         assert len(prepared) == 1
 
-    def test_none_are_prepared_on_request(self, open_url, monkeypatch):
+    def test_with_threshold_none_no_statement_is_prepared(self, open_url, monkeypatch):
         prepared = self.watch(monkeypatch)
         store = open_url("?prepare_threshold=none")
         for _ in range(10):
             run(store.load(bytes(16)))
         assert prepared == []
 
-    def test_a_statement_is_prepared_again_for_a_table_that_grew(self, open_url, monkeypatch):
-        """A plan for an empty table would scan the table until its statistics are updated."""
+    def test_a_statement_is_prepared_again_after_the_table_grew(self, open_url, monkeypatch):
+        """The plan for an empty table scans the table until its statistics are updated."""
         prepared = self.watch(monkeypatch)
         monkeypatch.setattr(pipeline, "_FIRST_REPLAN", 0.0)
         monkeypatch.setattr(pipeline, "_MAX_REPLAN", 0.0)
@@ -500,7 +502,7 @@ class TestPreparedStatements:
         assert len(set(prepared)) == 3
 
     def test_deallocated_statements_are_prepared_again(self, postgresql, open_url, caplog):
-        """A pooler may deallocate them, or lead to another server's process."""
+        """A pooler may deallocate them, or use the connection of another server process."""
         store = open_url("?prepare_threshold=0")
         record = make_record()
         run(store.create(record))
@@ -518,7 +520,7 @@ class TestPreparedStatements:
 
     @staticmethod
     def watch(monkeypatch):
-        """Return the list of names that will be prepared."""
+        """Return the list to which the names of prepared statements will be added."""
         names = []
         prepare = pipeline.PreparedStatements._prepare
 
@@ -533,8 +535,10 @@ class TestPreparedStatements:
 
 class TestIsolation:
     @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-    def test_concurrent_changes_at_other_isolation_levels(self, postgresql, open_url, level):
-        """S10: what the server rolls back is repeated."""
+    def test_concurrent_changes_succeed_at_other_isolation_levels(
+        self, postgresql, open_url, level
+    ):
+        """S10: a transaction that the server rolls back is repeated."""
         postgresql.query(f"ALTER DATABASE postgres SET default_transaction_isolation = '{level}'")
         try:
             store = open_url()
@@ -554,8 +558,8 @@ class TestIsolation:
             postgresql.query("ALTER DATABASE postgres RESET default_transaction_isolation")
 
 
-def test_ids_are_found_by_their_bytes(open_url):
-    """S9: no byte of an ID is special in an array of parameters."""
+def test_ids_with_any_bytes_are_found(open_url):
+    """S9: no byte is special in an array of parameters."""
     store = open_url()
     records = [make_record(id=bytes([n]) * 16) for n in range(256)]
     records.append(make_record(id=secrets.token_bytes(16)))

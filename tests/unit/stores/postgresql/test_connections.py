@@ -1,4 +1,4 @@
-"""Connections: their own and those of a pool, after a fork, a restart and the end of the store."""
+"""Connections: own ones and those of a pool, after a fork, a restart and close."""
 
 import asyncio
 import gc
@@ -38,10 +38,7 @@ def wait_for_connections(server, number):
 
 class TestOwnConnections:
     def test_a_save_after_a_restart_of_the_server_succeeds(self, postgresql, store):
-        """S12: a connection that was closed while it was idle is replaced before anything is sent.
-
-        Otherwise the outcome of the save would be unknown.
-        """
+        """S12: a closed idle connection is replaced before the save is sent."""
         record = make_record()
         run(store.create(record))
         postgresql.restart()
@@ -58,8 +55,10 @@ class TestOwnConnections:
 
         asyncio.run(in_loop())
 
-    def test_a_read_is_repeated_when_its_connection_breaks(self, store, monkeypatch):
-        """S12: and a save is not, because it may have been executed."""
+    def test_a_read_is_repeated_when_its_connection_breaks_but_a_save_is_not(
+        self, store, monkeypatch
+    ):
+        """S12: the save may have been executed."""
         record = make_record()
         run(store.create(record))
         exchange, failures = connection.exchange, []
@@ -97,7 +96,7 @@ class TestOwnConnections:
             run(store.load(bytes(16)))
 
     def test_a_batch_in_flight_fails_when_the_store_is_closed(self, postgresql, store):
-        """S12: it does not wait for its deadline."""
+        """S12: before its deadline."""
         record = make_record()
         run(store.create(record))
 
@@ -112,7 +111,7 @@ class TestOwnConnections:
 
         asyncio.run(work())
 
-    def test_a_libpq_that_blocks_cancels_in_a_thread(self):
+    def test_a_libpq_with_blocking_cancel_cancels_in_a_thread(self):
         """S12: before version 17, a cancel request waits for the network."""
         sent, may_end, threads = threading.Event(), threading.Event(), []
 
@@ -143,8 +142,8 @@ class TestOwnConnections:
             asyncio.run(store.load(bytes(16)))
         assert postgresql.connections() <= 2
 
-    def test_a_child_process_has_connections_of_its_own(self, postgresql, store):
-        """S10: those of the parent stay usable, also when the child ends."""
+    def test_a_forked_child_opens_its_own_connections(self, postgresql, store):
+        """S10: those of the parent stay usable, also after the child has ended."""
         record = make_record()
         run(store.create(record))
 
@@ -173,8 +172,8 @@ class TestOwnConnections:
         worker.join(10)
         return 0 if found == [record] else 1
 
-    def test_an_unreachable_server_costs_a_part_of_the_deadline(self, postgresql):
-        """S12: connecting is refused at once; the message says where, and no password."""
+    def test_an_unreachable_server_fails_before_the_deadline(self, postgresql):
+        """S12: the refused connection is reported at once, without the password."""
         store = open_store("postgresql://ada:secret@127.0.0.1:1/shop", realm="default", timeout=1.0)
         with pytest.raises(StoreUnavailable, match="could not be reached") as caught:
             run(store.load(bytes(16)))
@@ -183,7 +182,7 @@ class TestOwnConnections:
             asyncio.run(store.load(bytes(16)))
         store.close()
 
-    def test_a_name_without_an_address(self):
+    def test_a_host_name_without_an_address_is_unavailable(self):
         """S12."""
         store = open_store("postgresql://missing.invalid/shop", realm="default", timeout=5.0)
         with pytest.raises(StoreUnavailable, match="could not be reached"):
@@ -199,7 +198,7 @@ class TestOwnConnections:
 
 
 class TestPools:
-    def test_a_connection_is_taken_for_each_batch_only(self, postgresql):
+    def test_a_connection_is_taken_from_the_pool_for_one_batch(self, postgresql):
         with ConnectionPool(postgresql.url, min_size=1, max_size=1) as pool:
             store = PostgresStore(pool=pool, timeout=5.0)
             record = make_record()
@@ -225,7 +224,7 @@ class TestPools:
             store.close()
 
     def test_a_broken_connection_of_a_pool_is_replaced(self, postgresql):
-        """S12: before anything is sent on it."""
+        """S12: before a statement is sent on it."""
         with ConnectionPool(postgresql.url, min_size=2, max_size=2) as pool:
             pool.wait()
             store = PostgresStore(pool=pool, timeout=5.0)
@@ -235,14 +234,14 @@ class TestPools:
             assert run(store.save(next_version(record), 1)) is SAVED
             store.close()
 
-    def test_a_closed_pool_is_explained(self, postgresql):
+    def test_the_error_of_a_closed_pool_says_so(self, postgresql):
         pool = ConnectionPool(postgresql.url, open=False)
         store = PostgresStore(pool=pool, timeout=1.0)
         with pytest.raises(ConfigurationError, match="Open the pool before the first request"):
             run(store.load(bytes(16)))
         store.close()
 
-    def test_an_asyncio_pool_requires_its_loop(self, postgresql):
+    def test_an_asyncio_pool_requires_its_event_loop(self, postgresql):
         async def use():
             async with AsyncConnectionPool(postgresql.url, min_size=1, open=False) as pool:
                 store = PostgresStore(pool=pool, timeout=5.0)
@@ -259,11 +258,11 @@ class TestPools:
             asyncio.run(store.load(bytes(16)))
         store.close()
 
-    def test_something_else_is_refused(self):
+    def test_a_client_of_another_type_is_refused(self):
         with pytest.raises(ConfigurationError, match=r"expects psycopg_pool\.ConnectionPool"):
             PostgresStore(pool=object())
 
-    def test_a_pool_without_prepared_statements(self, postgresql):
+    def test_a_pool_without_prepared_statements_is_respected(self, postgresql):
         """The application has disabled them, for a pooler."""
         with ConnectionPool(
             postgresql.url, min_size=1, max_size=1, kwargs={"prepare_threshold": None}
@@ -276,15 +275,15 @@ class TestPools:
                 assert prepared.fetchone() == (0,)
             store.close()
 
-    def test_the_name_shows_no_password(self, postgresql):
+    def test_repr_contains_no_password(self, postgresql):
         """A18."""
         conninfo = "host=db user=ada password=secret dbname=shop"
         store = PostgresStore(pool=ConnectionPool(conninfo, open=False))
         assert repr(store) == "PostgresStore(db/shop, default)"
         store.close()
 
-    def test_a_computed_address_needs_a_listen_url(self, postgresql):
-        """S17: the thread that listens has a connection of its own."""
+    def test_a_pool_with_a_computed_address_needs_a_listen_url(self, postgresql):
+        """S17: the subscriber thread has its own connection."""
         pool = ConnectionPool(lambda: postgresql.url, open=False)
         store = PostgresStore(pool=pool)
         with pytest.raises(StoreError, match="listen_url"):
@@ -311,15 +310,15 @@ class TestErrors:
             ("22003", StoreError, "nothing was written"),
         ],
     )
-    def test_a_condition_contains_advice(self, sqlstate, kind, text):
+    def test_an_error_of_the_server_contains_advice(self, sqlstate, kind, text):
         """S12, A15."""
         error = as_store_error(ServerError("no", sqlstate=sqlstate), "the store")
         assert type(error) is kind
         assert text in str(error)
         assert sqlstate in str(error)
 
-    def test_a_statement_timeout_of_the_role(self, postgresql, store):
-        """S12: it rolls back the statement, and the connection stays."""
+    def test_a_statement_timeout_of_the_role_keeps_the_connection(self, postgresql, store):
+        """S12: it rolls back the statement only."""
         record = make_record()
         run(store.create(record))
         with postgresql.admin() as holder, holder.transaction():
@@ -334,8 +333,8 @@ class TestErrors:
         assert run(fresh.save(next_version(record), 1)) is SAVED
         fresh.close()
 
-    def test_a_read_only_server_is_left(self, postgresql, store):
-        """S12: a former primary; the next call connects again, and may reach another server."""
+    def test_a_connection_to_a_read_only_server_is_closed(self, postgresql, store):
+        """S12: a former primary; the next call reconnects, and may reach another server."""
         record = make_record()
         run(store.create(record))
         postgresql.query("ALTER DATABASE postgres SET default_transaction_read_only = on")

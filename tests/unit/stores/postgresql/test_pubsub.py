@@ -1,4 +1,4 @@
-"""The subscriber of a channel, and the messages: law S17."""
+"""The subscriber of a channel, and the form of its messages: law S17."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ TIMEOUT = 20.0
 
 
 class SlowSender:
-    """Sends late: the thread of the subscriber may end first."""
+    """Sends with a delay: the thread of the subscriber may end first."""
 
     def __init__(self, sender):
         self._sender = sender
@@ -86,7 +86,7 @@ class Probe:
 
 @pytest.fixture
 def open_probe():
-    """Return a function that opens a probe, which has received its first gap."""
+    """Return a function that opens a probe and waits for its first gap."""
     probes = []
 
     def open_probe(port, **parameters):
@@ -108,7 +108,7 @@ def proxy(postgresql):
 
 @pytest.fixture
 def own_server():
-    """A server of the test's own, which may be stopped."""
+    """A server of this test, which it can stop."""
     server = Postgres()
     server.start()
     yield server
@@ -116,7 +116,7 @@ def own_server():
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def short_probe_interval(monkeypatch):
     monkeypatch.setattr(pubsub, "_PROBE_INTERVAL", 0.2)
 
 
@@ -140,15 +140,15 @@ def publish_together(server, *versions):
 
 class TestMessages:
     @pytest.mark.parametrize("kind", ["revoked", "rotated", "changed", "all-before"])
-    def test_a_message_comes_back_unchanged(self, kind):
+    def test_a_message_is_restored_with_every_field(self, kind):
         """S17: with every field."""
         payload = encode_message(kind, ONE, version=2**53, reason='stolen "phone" ü')
         assert decode_message(payload) == BroadcastMessage(1, kind, ONE, 2**53, 'stolen "phone" ü')
         assert payload.isascii()
 
     @pytest.mark.parametrize("reason", ["x" * 100_000, "ü" * 5_000, "€" * 2_000, "x" * 4_999])
-    def test_a_long_reason_is_cut_to_the_largest_payload(self, postgresql, reason):
-        """S17: NOTIFY rejects 8,000 bytes, and a revocation must not fail for its reason."""
+    def test_a_long_reason_is_truncated_to_the_largest_payload(self, postgresql, reason):
+        """S17: NOTIFY rejects 8,000 bytes; a revocation must not fail because of its reason."""
         payload = encode_message("revoked", ONE, version=2**63, reason=reason)
         assert len(payload) <= MAX_PAYLOAD_BYTES
         notify(postgresql, payload)
@@ -156,7 +156,7 @@ class TestMessages:
         assert len(cut) > 1_500
         assert reason.startswith(cut)
 
-    def test_the_largest_payload_is_the_servers(self, postgresql):
+    def test_the_largest_payload_is_accepted_by_the_server(self, postgresql):
         notify(postgresql, "x" * MAX_PAYLOAD_BYTES)
         with pytest.raises(psycopg.errors.InvalidParameterValue):
             notify(postgresql, "x" * (MAX_PAYLOAD_BYTES + 1))
@@ -165,8 +165,8 @@ class TestMessages:
         "payload",
         ["", "x", "ü", "!!!!", "AAAA", "lQ==", b"\xff", encode_message("revoked", ONE)[:-4]],
     )
-    def test_foreign_payloads_are_no_messages(self, payload):
-        """S17: damaged ones, too."""
+    def test_foreign_and_damaged_payloads_are_ignored(self, payload):
+        """S17."""
         assert decode_message(payload) is None
 
     def test_a_message_of_a_later_format_is_ignored(self):
@@ -175,7 +175,7 @@ class TestMessages:
         assert decode_message(pubsub.base64.urlsafe_b64encode(later)) is None
 
     def test_channels_of_realms_and_tables_differ(self):
-        """S14: and every name is short enough for LISTEN."""
+        """S14: every name is short enough for LISTEN."""
         pairs = [("a.t", "r"), ("a.t", "s"), ("b.t", "r"), ("a.t", "r" * 300), ("a.tr", "")]
         channels = {channel_of(*pair) for pair in pairs}
         assert len(channels) == len(pairs)
@@ -197,15 +197,15 @@ class TestDelivery:
         publish_together(postgresql, *range(3_000))
         assert [probe.next() for _ in range(3_000)] == [revoked(n) for n in range(3_000)]
 
-    def test_foreign_messages_are_ignored(self, postgresql, open_probe):
-        """S17: those of other channels too; the subscription goes on."""
+    def test_messages_of_other_channels_and_formats_are_ignored(self, postgresql, open_probe):
+        """S17: the subscription continues."""
         probe = open_probe(postgresql.port)
         notify(postgresql, "", "x", "!!!!")
         notify(postgresql, encode_message("revoked", TWO), channel=CHANNEL + "x")
         publish(postgresql, 1)
         assert probe.next() == revoked(1)
 
-    def test_changes_arrive_for_watched_sessions_only(self, postgresql, open_probe):
+    def test_changes_are_delivered_for_watched_sessions_only(self, postgresql, open_probe):
         """S17: two calls of watch need two calls of unwatch."""
         probe = open_probe(postgresql.port)
 
@@ -224,7 +224,7 @@ class TestDelivery:
         assert not probe.subscriber._watched
 
     def test_a_handler_that_raises_loses_no_other_message(self, postgresql, caplog):
-        """S17: nor the connection."""
+        """S17: the connection is kept."""
         received = queue.SimpleQueue()
 
         def on_message(message):
@@ -242,8 +242,8 @@ class TestDelivery:
 
 
 class TestInterruptions:
-    def test_each_interruption_is_reported(self, postgresql, proxy, open_probe):
-        """S17: it reconnects by itself, and receives what is published after the gap."""
+    def test_each_interruption_is_reported_as_a_gap(self, postgresql, proxy, open_probe):
+        """S17: it reconnects, and receives messages that are published after the gap."""
         probe = open_probe(proxy.port)
         for version in range(1, 4):
             proxy.cut()
@@ -251,31 +251,35 @@ class TestInterruptions:
             publish(postgresql, version)
             assert probe.next() == revoked(version)
 
-    def test_a_blackholed_connection_is_noticed(self, postgresql, proxy, open_probe, impatient):
-        """S17: nothing arrives, not even the end of the connection."""
+    def test_a_blackholed_connection_is_replaced(
+        self, postgresql, proxy, open_probe, short_probe_interval
+    ):
+        """S17: no packet arrives, not even the end of the connection."""
         probe = open_probe(proxy.port)
         proxy.swallow = True
         publish(postgresql, 1)
         while probe.connections[0].closed is False:
-            time.sleep(0.02)  # a thread probes, and says so nowhere but here
+            time.sleep(0.02)  # only the log shows what the thread does
         proxy.swallow = False
         assert probe.next() == "gap"
         publish(postgresql, 2)
         assert probe.next() == revoked(2)
 
     @pytest.mark.slow
-    def test_a_hanging_server_is_noticed(self, own_server, open_probe, impatient):
+    def test_a_connection_to_a_hanging_server_is_replaced(
+        self, own_server, open_probe, short_probe_interval
+    ):
         """S17: it accepts connections and does not answer; then it continues."""
         probe = open_probe(own_server.port)
         with own_server.hanging():
             while probe.connections[0].closed is False:
-                time.sleep(0.02)  # a thread probes, and says so nowhere but here
+                time.sleep(0.02)  # only the log shows what the thread does
         assert probe.next() == "gap"
         publish(own_server, 2)
         assert probe.next() == revoked(2)
 
-    def test_a_silent_connection_is_kept(self, postgresql, open_probe, impatient):
-        """S17: the answer to the probe is enough."""
+    def test_an_idle_connection_is_kept(self, postgresql, open_probe, short_probe_interval):
+        """S17: the server answers the probes."""
         probe = open_probe(postgresql.port)
         time.sleep(1)  # several probes
         publish(postgresql, 1)
@@ -305,7 +309,7 @@ class TestInterruptions:
             caplog.clear()
             with caplog.at_level(logging.DEBUG, logger="sojourn"), own_server.refusing():
                 while len(caplog.records) < 3:
-                    time.sleep(0.02)  # a thread tries, and says so nowhere but here
+                    time.sleep(0.02)  # only the log shows what the thread does
             assert probe.next() == "gap"
             tries = [record.levelname for record in caplog.records]
             assert 1 <= tries.count("WARNING") <= 3, "it shut down, and reconnecting failed"
@@ -315,8 +319,8 @@ class TestInterruptions:
         assert probe.next() == revoked(1)
 
     @pytest.mark.parametrize("error", [StoreUnavailable("away"), OSError("away")])
-    def test_a_failing_connect_is_retried(self, postgresql, error, caplog):
-        """S12: with a longer delay each time."""
+    def test_a_failed_connection_attempt_is_retried(self, postgresql, error, caplog):
+        """S12: with increasing delays."""
         probe = Probe(postgresql.port)
         assert probe.next() == "gap"
         connect, failures = probe.connect, []
@@ -338,21 +342,21 @@ class TestInterruptions:
         assert "away" in caplog.text
 
     @NEEDS_PGBOUNCER
-    def test_a_pooler_is_refused_with_advice(self, postgresql, caplog):
-        """S17: PgBouncer in transaction mode accepts LISTEN and delivers nothing."""
+    def test_a_pooler_in_transaction_mode_is_refused_with_advice(self, postgresql, caplog):
+        """S17: PgBouncer accepts LISTEN and delivers no notification."""
         bouncer = PgBouncer(postgresql)
         bouncer.start()
         probe = Probe(bouncer.port)
         while "add listen_url=postgresql://" not in caplog.text:
-            time.sleep(0.02)  # a thread tries, and says so nowhere but here
+            time.sleep(0.02)  # only the log shows what the thread does
         probe.subscriber.close()
         bouncer.stop()
         assert probe.received.empty()
 
 
 class TestClosing:
-    def test_closing_ends_the_thread_and_the_connection(self, postgresql):
-        """S17: idempotent, and nothing is left of a subscriber."""
+    def test_close_ends_the_thread_and_the_connection(self, postgresql):
+        """S17: it is idempotent."""
         probe = Probe(postgresql.port)
         assert probe.next() == "gap"
         start = time.monotonic()
@@ -364,7 +368,7 @@ class TestClosing:
         publish(postgresql, 1)
         assert probe.received.empty()
 
-    def test_closing_during_an_outage_does_not_wait(self, postgresql):
+    def test_close_during_an_outage_does_not_wait(self, postgresql):
         """S17: neither for a retry nor for a server that does not answer."""
         proxy = Proxy(postgresql.port)
         probe = Probe(proxy.port)
@@ -376,8 +380,8 @@ class TestClosing:
         assert time.monotonic() - start < 3
         proxy.close()
 
-    def test_closing_between_two_attempts_leaves_nothing_open(self, monkeypatch):
-        """S17: whichever thread is faster. A socket that is left would be a ResourceWarning."""
+    def test_close_between_two_attempts_leaves_no_socket_open(self, monkeypatch):
+        """S17: an open socket would raise a ResourceWarning."""
         attempted = threading.Event()
         pair = SlowSender.pair(socket.socketpair())
         monkeypatch.setattr(pubsub.socket, "socketpair", lambda: pair)
@@ -391,7 +395,7 @@ class TestClosing:
         subscriber.close()
         assert [each.fileno() for each in pair] == [-1, -1]
 
-    def test_a_handler_may_close_the_subscription(self, postgresql):
+    def test_a_handler_can_close_the_subscription(self, postgresql):
         """S17: no handler is called afterwards."""
         probe = Probe(postgresql.port)
         assert probe.next() == "gap"
@@ -429,8 +433,8 @@ class TestClosing:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-    def test_a_forked_child_leaves_the_connection_alone(self, postgresql, open_probe):
-        """S17: it closes its copy of the store, and the parent still receives."""
+    def test_a_forked_child_does_not_use_the_connection(self, postgresql, open_probe):
+        """S17: it closes its copy of the store; the parent still receives."""
         probe = open_probe(postgresql.port)
         child = os.fork()
         if not child:

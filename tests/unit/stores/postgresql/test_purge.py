@@ -1,4 +1,4 @@
-"""Purge along a table: law S8, on a table with the columns that it reads."""
+"""Purge by page ranges: law S8, on a table with only the columns that it reads."""
 
 import secrets
 import threading
@@ -50,14 +50,14 @@ class Table:
         return self.connection.execute(statement, parameters)
 
     def expiries(self, realm="default"):
-        """Return the expiry of each row of a realm, sorted."""
+        """Return the expiry of each row of a realm, in ascending order."""
         rows = self.execute("SELECT expires_at FROM sessions WHERE realm = %s ORDER BY 1", [realm])
         return [expires_at for (expires_at,) in rows]
 
     async def fetch(self, statement, parameters):
         return self.execute(statement, parameters).fetchall()
 
-    def pass_over(self, purger, limit=50, now=NOW):
+    def purge_once(self, purger, limit=50, now=NOW):
         """Purge until the end of the table is reached; return the results of the calls."""
         calls = []
         while not calls or not calls[-1].finished:
@@ -81,39 +81,39 @@ def test_an_empty_table_is_finished_at_once(table, purger):
     assert run(purger.purge(table.fetch, NOW, 10)) == Purged(0, finished=True)
 
 
-def test_expired_rows_are_removed_and_live_ones_kept(table, purger):
+def test_expired_rows_are_deleted_and_live_ones_kept(table, purger):
     """S8: a record expires in the millisecond of its deadline."""
     for _ in range(20):
         table.insert(7, EXPIRED)
         table.insert(3, ALIVE)
-    calls = table.pass_over(purger)
+    calls = table.purge_once(purger)
     assert sum(call.removed for call in calls) == 140
     assert table.expiries() == [ALIVE] * 60
 
 
-def test_a_call_removes_no_more_than_its_limit(table, purger):
-    """S8: and the calls together remove everything in one pass."""
+def test_a_call_deletes_at_most_its_limit(table, purger):
+    """S8: the calls of one pass delete every expired row."""
     table.insert(120, EXPIRED)
-    assert [call.removed for call in table.pass_over(purger)] == [50, 50, 20]
+    assert [call.removed for call in table.purge_once(purger)] == [50, 50, 20]
     assert table.expiries() == []
 
 
 @pytest.mark.parametrize("number", [49, 50, 51, 500, 501])
-def test_no_row_is_left_at_the_boundaries_of_a_call(table, purger, number):
-    """S8: the limit, and the number of examined rows, may coincide with the rows that exist."""
+def test_no_expired_row_is_missed_at_the_boundaries_of_a_call(table, purger, number):
+    """S8: the limit, or the number of examined rows, may equal the number of rows."""
     table.insert(number, EXPIRED)
-    assert sum(call.removed for call in table.pass_over(purger)) == number
+    assert sum(call.removed for call in table.purge_once(purger)) == number
     table.insert(number, ALIVE)
     table.insert(1, EXPIRED)
-    assert sum(call.removed for call in table.pass_over(purger)) == 1
+    assert sum(call.removed for call in table.purge_once(purger)) == 1
 
 
-def test_a_call_examines_at_most_ten_rows_for_each_it_may_remove(table, purger):
-    """S8: the cost of a call does not grow with the number of live sessions."""
+def test_a_call_examines_at_most_ten_rows_for_each_it_may_delete(table, purger):
+    """S8: the cost of a call is independent of the number of live sessions."""
     table.insert(95, ALIVE)
-    assert len(table.pass_over(purger, limit=1)) == 10
+    assert len(table.purge_once(purger, limit=1)) == 10
     table.insert(1, EXPIRED)
-    removed = [call.removed for call in table.pass_over(purger, limit=1)]
+    removed = [call.removed for call in table.purge_once(purger, limit=1)]
     assert removed == [0] * 9 + [1]
 
 
@@ -123,11 +123,11 @@ def test_a_call_reads_a_bounded_number_of_empty_pages(table, purger):
     (pages,) = table.execute("SELECT pg_relation_size('sessions') / 8192").fetchone()
     table.execute("DELETE FROM sessions")
     assert pages > 1024
-    assert len(table.pass_over(purger, limit=500)) == -(-pages // 512)
+    assert len(table.purge_once(purger, limit=500)) == -(-pages // 512)
 
 
-def test_the_next_call_continues_where_the_previous_stopped(table, purger):
-    """S8: a row that expires behind the position is removed in the next pass."""
+def test_the_next_call_continues_at_the_position_of_the_previous(table, purger):
+    """S8: a row that expires before the position is deleted in the next pass."""
     table.insert(100, ALIVE)
     assert run(purger.purge(table.fetch, NOW, 5)) == Purged(0, finished=False)
     table.execute("DELETE FROM sessions WHERE ctid = '(0,1)'")
@@ -135,12 +135,12 @@ def test_the_next_call_continues_where_the_previous_stopped(table, purger):
     table.insert(1, EXPIRED)
     position = "SELECT ctid::text FROM sessions WHERE expires_at = %s"
     assert table.execute(position, [EXPIRED]).fetchone() == ("(0,1)",)
-    assert sum(call.removed for call in table.pass_over(purger, limit=5)) == 0
-    assert sum(call.removed for call in table.pass_over(purger, limit=5)) == 1
+    assert sum(call.removed for call in table.purge_once(purger, limit=5)) == 0
+    assert sum(call.removed for call in table.purge_once(purger, limit=5)) == 1
 
 
-def test_a_table_that_became_shorter_starts_again(table, purger):
-    """S8: VACUUM truncates the end of a table below the position of the purge."""
+def test_a_table_that_became_shorter_is_purged_from_its_start(table, purger):
+    """S8: VACUUM truncates the table below the position of the purge."""
     table.insert(100, EXPIRED)
     run(purger.purge(table.fetch, NOW, 90))
     table.execute("TRUNCATE sessions")
@@ -153,38 +153,38 @@ def test_rows_of_another_realm_are_kept(table, purger):
     """S14: a table contains several installations."""
     table.insert(5, EXPIRED, realm="other")
     table.insert(5, EXPIRED)
-    table.pass_over(purger)
+    table.purge_once(purger)
     assert table.expiries("other") == [EXPIRED] * 5
     assert table.expiries() == []
 
 
-def test_invalid_rows_are_removed_before_they_expire(table):
-    """S8: those that a cutoff made invalid; the condition is part of every check."""
+def test_rows_invalidated_by_a_cutoff_are_deleted_before_they_expire(table):
+    """S8: every check includes that condition."""
     purger = TablePurger("sessions", "default", invalid="length(session.record) < 100")
     table.insert(5, ALIVE, size=50)
     table.insert(5, ALIVE)
     table.insert(5, EXPIRED)
     table.insert(5, ALIVE, size=50, realm="other")
-    table.pass_over(purger)
+    table.purge_once(purger)
     assert table.expiries() == [ALIVE] * 5
     assert table.expiries("other") == [ALIVE] * 5
 
 
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_row_that_is_being_extended_is_kept(table, purger, commits):
-    """S8: the purge neither waits for the save nor removes the row, before and after it."""
+    """S8: the purge neither waits for the save nor deletes the row."""
     table.insert(10, EXPIRED)
     with table.server.admin() as other:
         other.execute("BEGIN")
         other.execute("UPDATE sessions SET expires_at = %s WHERE ctid = '(0,1)'", [ALIVE])
-        assert sum(call.removed for call in table.pass_over(purger)) == 9
+        assert sum(call.removed for call in table.purge_once(purger)) == 9
         other.execute("COMMIT" if commits else "ROLLBACK")
-    table.pass_over(purger)
+    table.purge_once(purger)
     assert table.expiries() == [ALIVE] * commits
 
 
 def test_a_row_that_was_extended_after_the_scan_is_kept(table):
-    """S8: expiry is decided when a row is removed. The save commits between scan and lock."""
+    """S8: expiry is checked again when the row is locked."""
     table.insert(1, EXPIRED)
     table.insert(1, ALIVE)
     table.execute(WAIT)
@@ -206,8 +206,8 @@ def test_a_row_that_was_extended_after_the_scan_is_kept(table):
     assert table.expiries() == [ALIVE] * 2
 
 
-def test_two_purges_share_the_rows_and_never_wait(table, purger):
-    """S8: one holds its rows in an open transaction, the other removes the rest."""
+def test_two_purges_share_the_rows_without_waiting(table, purger):
+    """S8: one has locked rows in an open transaction, the other deletes the rest."""
     table.insert(200, EXPIRED)
     other = TablePurger("sessions", "default")
     with table.server.admin(options="-c lock_timeout=1s -c deadlock_timeout=10ms") as connection:
@@ -219,14 +219,14 @@ def test_two_purges_share_the_rows_and_never_wait(table, purger):
         held = run(other.purge(execute, NOW, 50)).removed
         assert held == 50
         table.execute("SET lock_timeout = '1s'")
-        assert sum(call.removed for call in table.pass_over(purger)) == 150
+        assert sum(call.removed for call in table.purge_once(purger)) == 150
         connection.execute("COMMIT")
     assert table.expiries() == []
 
 
 @pytest.mark.parametrize("purges", [2, 4])
-def test_purges_in_parallel_remove_each_row_once(table, purges):
-    """S8: with saves of live rows between them; nothing live is lost, nothing waits for long."""
+def test_parallel_purges_delete_each_row_once(table, purges):
+    """S8: while live rows are saved; no live row is deleted, and no purge waits long."""
     for _ in range(10):
         table.insert(100, EXPIRED)
         table.insert(20, ALIVE)
@@ -261,8 +261,8 @@ def test_purges_in_parallel_remove_each_row_once(table, purges):
     assert table.expiries() == [ALIVE] * 200
 
 
-def test_the_scan_uses_no_index_and_no_sequential_scan(table, purger):
-    """S8: a TID range of the table, whatever the statistics say."""
+def test_the_scan_reads_a_tid_range(table, purger):
+    """S8: no index and no sequential scan, whatever the statistics."""
     table.insert(2_000, ALIVE)
     table.execute("ANALYZE sessions")
     statements = []
@@ -279,7 +279,7 @@ def test_the_scan_uses_no_index_and_no_sequential_scan(table, purger):
     assert "Index" not in plan
 
 
-def test_names_of_tables_are_quoted(table):
+def test_table_names_are_quoted(table):
     """S14: a schema may have any name."""
     name = """"Odd ""name"" 100%s'" """.strip()
     table.execute(f"ALTER TABLE sessions RENAME TO {name}")

@@ -1,4 +1,4 @@
-"""The tables: created at the first use, migrated, and refused with advice."""
+"""The tables: created at first use, migrated, and refused with advice."""
 
 import logging
 import subprocess
@@ -40,7 +40,7 @@ def open_url(postgresql):
 
 @pytest.fixture
 def guest(postgresql):
-    """Yield the URL of a user who may use the schema and not change it."""
+    """Yield the URL of a user who may use the schema but not change it."""
     postgresql.query("CREATE ROLE guest LOGIN")
     yield postgresql.url.replace("postgres@", "guest@")
     postgresql.query("DROP OWNED BY guest; DROP ROLE guest")
@@ -56,8 +56,8 @@ class TestCreation:
         assert run(open_url().load(bytes(16))) is None
         assert caplog.text == ""
 
-    def test_tables_in_a_schema_of_their_own(self, postgresql, open_url):
-        """S14: a name that needs quotes; another schema has other sessions."""
+    def test_tables_are_created_in_the_given_schema(self, postgresql, open_url):
+        """S14: its name needs quotes; another schema has other sessions."""
         store = open_url("?schema=My%20%22Shop%22")
         record = login(None, "ada")
         run(save_login(store, record, 0))
@@ -71,8 +71,8 @@ class TestCreation:
         "name",
         ["@cutoffs@version @valid", "$1 %(realm)s 100%% %s {x}", "a' \\ $$; DROP", "ünïcödé"],
     )
-    def test_any_name_of_a_schema_is_an_identifier(self, postgresql, open_url, name):
-        """S14: every statement quotes it, and none takes a part of it for a placeholder."""
+    def test_any_schema_name_is_quoted(self, postgresql, open_url, name):
+        """S14: no part of it is taken for a placeholder."""
         store = open_url(f"?schema={quote(name, safe='')}")
         limit = SessionLimit(1, LimitPolicy.EVICT_OLDEST)
         first, second = login(None, "ada"), login(None, "ada")
@@ -90,8 +90,8 @@ class TestCreation:
         identifier = sql.Identifier(name)
         postgresql.query(sql.SQL("DROP SCHEMA {} CASCADE").format(identifier))
 
-    def test_a_database_in_another_encoding(self, postgresql, open_url):
-        """S14: the name of the schema is that of the URL."""
+    def test_a_database_in_another_encoding_is_supported(self, postgresql, open_url):
+        """S14: the name of the schema equals that in the URL."""
         postgresql.query("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
         store = open_url("?schema=caf%C3%A9", url=f"{postgresql.url.rpartition('/')[0]}/latin")
         record = login(None, "ünïcödé €")
@@ -103,13 +103,13 @@ class TestCreation:
         store.close()
         postgresql.query("DROP DATABASE latin WITH (FORCE)")
 
-    def test_threads_that_start_together_create_them_once(self, postgresql, open_url):
+    def test_threads_that_start_together_create_the_tables_once(self, postgresql, open_url):
         stores = [open_url() for _ in range(6)]
         in_threads(*[lambda store=store: run(store.load(bytes(16))) for store in stores])
         assert postgresql.query("SELECT version FROM sojourn_schema") == [(2,)]
 
-    def test_tables_that_are_dropped_are_created_again(self, postgresql, open_url):
-        """S12: recovery without a restart."""
+    def test_dropped_tables_are_created_again(self, postgresql, open_url):
+        """S12: without a restart."""
         store = open_url()
         record = make_record()
         run(store.create(record))
@@ -118,7 +118,7 @@ class TestCreation:
         assert run(store.create(record)) is True
 
     def test_the_printed_sql_creates_the_same_tables(self, postgresql, open_url):
-        """It may be executed again, and with psql."""
+        """It can be executed repeatedly, and with psql."""
         run(open_url().load(bytes(16)))
         columns = (
             "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
@@ -148,14 +148,14 @@ class TestCreation:
 
 
 class TestPrivileges:
-    def test_a_user_who_may_not_create_tables_gets_advice(self, guest, open_url):
+    def test_a_user_without_the_privilege_to_create_tables_gets_advice(self, guest, open_url):
         store = open_url(url=guest)
         for _ in range(2):
             with pytest.raises(StoreError, match="`sojourn schema postgresql`") as caught:
                 run(store.load(bytes(16)))
             assert "do not exist" in str(caught.value)
 
-    def test_recovery_when_an_operator_created_the_tables(self, postgresql, guest, open_url):
+    def test_tables_created_by_an_operator_are_found(self, postgresql, guest, open_url):
         """S12: without a restart."""
         store = open_url(url=guest)
         with pytest.raises(StoreError):
@@ -170,13 +170,15 @@ class TestPrivileges:
         assert run(store.create(record)) is True
         assert run(store.load(record.id)) == record
 
-    def test_a_missing_schema_that_may_not_be_created(self, guest, open_url):
+    def test_a_missing_schema_without_the_privilege_to_create_it_gives_advice(
+        self, guest, open_url
+    ):
         store = open_url("?schema=shop", url=guest)
         with pytest.raises(StoreError, match="may not create or change tables"):
             run(store.load(bytes(16)))
 
-    def test_a_foreign_table_of_the_same_name(self, postgresql, open_url):
-        """Nothing is written to it."""
+    def test_a_foreign_table_of_the_same_name_is_refused(self, postgresql, open_url):
+        """It is not changed."""
         postgresql.query("CREATE TABLE sojourn_sessions (id bytea)")
         with pytest.raises(StoreError, match="SQLSTATE 42703"):
             run(open_url().load(bytes(16)))
@@ -186,7 +188,7 @@ class TestPrivileges:
 class TestMigration:
     @pytest.fixture
     def next_version(self, monkeypatch):
-        """Have a release with one more column."""
+        """Simulate a release whose table has one more column."""
         monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
         monkeypatch.setattr("sojourn.stores.postgresql.schema_migration.SCHEMA_VERSION", 3)
         monkeypatch.setattr(
@@ -215,7 +217,7 @@ class TestMigration:
         assert postgresql.query("SELECT version FROM sojourn_schema") == [(3,)]
         assert "migrated from version 2" in caplog.text
 
-    def test_a_failed_migration_changes_nothing(self, postgresql, open_url, request, monkeypatch):
+    def test_a_failed_migration_changes_no_table(self, postgresql, open_url, request, monkeypatch):
         run(open_url().load(bytes(16)))
         request.getfixturevalue("next_version")
         steps = ["ALTER TABLE @sessions ADD COLUMN note text", "ALTER TABLE missing ADD x text"]
@@ -228,7 +230,7 @@ class TestMigration:
     def test_a_running_process_of_the_earlier_release_continues(
         self, postgresql, open_url, request
     ):
-        """Prepared statements of the tables before the migration included."""
+        """Including statements that it prepared before the migration."""
         earlier = open_url("?prepare_threshold=0")
         record = make_record()
         run(earlier.create(record))
@@ -245,7 +247,7 @@ class TestMigration:
 
 
 class TestVersion1:
-    """Tables without the history, as the first release created them."""
+    """Tables of the first release, without the history."""
 
     @pytest.fixture
     def earlier(self, postgresql, open_url):
@@ -257,7 +259,7 @@ class TestVersion1:
         postgresql.query("UPDATE sojourn_schema SET version = 1")
         return record
 
-    def test_the_history_is_added_at_the_first_call(self, postgresql, open_url, earlier):
+    def test_the_history_table_is_added_at_the_first_call(self, postgresql, open_url, earlier):
         store = open_url()
         assert run(store.load(earlier.id)) == earlier
         assert tables(postgresql) == ALL
@@ -265,7 +267,9 @@ class TestVersion1:
         run(store.add_history([entry], 86_400_000))
         assert run(store.list_history("", 10)).entries == [entry]
 
-    def test_an_operator_adds_it_with_the_printed_sql(self, postgresql, guest, open_url, earlier):
+    def test_an_operator_adds_the_history_table_with_the_printed_sql(
+        self, postgresql, guest, open_url, earlier
+    ):
         """The user of the application may not change tables."""
         grant = (
             "GRANT USAGE ON SCHEMA public TO guest; "

@@ -1,4 +1,4 @@
-"""PostgresStore keeps every law of stores, with and without an event loop."""
+"""PostgresStore keeps every law of stores (S), with and without an event loop."""
 
 import contextlib
 import time
@@ -22,7 +22,7 @@ from tests.support.million_sessions import fill
 
 
 class OnServer(StoreSuite):
-    """What tests of the store have in common: a server that they can inspect."""
+    """Parts that the tests share: a server that they can inspect."""
 
     timeout = 2.0
     publishes_changes = False  # a notification costs more than half of the throughput of writes
@@ -189,8 +189,8 @@ class TestAsyncPool(OnServer):
         pytest.skip("a pool has no URL")
 
 
-def test_a_count_of_a_large_table_is_an_estimate(postgresql, monkeypatch):
-    """From pages that the server chooses at random."""
+def test_the_count_of_a_large_table_is_an_estimate(postgresql, monkeypatch):
+    """From pages that the server samples."""
     fill(postgresql.url, 30_000, ended=3_000)
     fill(postgresql.url, 10_000, realm="other", seed=1)
     store = open_store(postgresql.url, realm="default", timeout=10.0)

@@ -1,4 +1,4 @@
-"""URLs of PostgreSQL: the options of sojourn, those of libpq, and messages without a password."""
+"""URLs of PostgreSQL: options of sojourn, options of libpq, and messages without a password."""
 
 import pytest
 
@@ -37,8 +37,8 @@ class TestOptions:
             "sslrootcert": "/ca.pem",
         }
 
-    def test_a_plus_sign_is_no_space(self, postgresql):
-        """A password may contain one, and libpq does not decode it."""
+    def test_a_plus_sign_is_kept(self, postgresql):
+        """A password may contain one, and libpq does not decode it as a space."""
         store = open_url(f"{postgresql.url}?application_name=a+b")
         run(store.load(bytes(16)))
         names = postgresql.query("SELECT application_name FROM pg_stat_activity")
@@ -56,7 +56,7 @@ class TestOptions:
             ("sslmod=require", "Did you mean 'sslmode'"),
         ],
     )
-    def test_a_wrong_option_is_explained(self, options, text):
+    def test_an_invalid_option_is_explained(self, options, text):
         with pytest.raises(ConfigurationError) as caught:
             open_url(f"postgresql://ada:secret@db/shop?{options}")
         assert text in str(caught.value)
@@ -74,14 +74,14 @@ class TestOptions:
             "postgresql://ada:secret@db:port/shop",
         ],
     )
-    def test_an_invalid_url_does_not_show_its_password(self, url):
+    def test_the_error_of_an_invalid_url_contains_no_password(self, url):
         """A18."""
         with pytest.raises((ConfigurationError, StoreUnavailable)) as caught:
             run(open_url(url).load(bytes(16)))
         assert "cret" not in str(caught.value)
         assert "cret" not in repr(caught.value.__cause__)
 
-    def test_an_invalid_listen_url_does_not_show_its_password(self):
+    def test_the_error_of_an_invalid_listen_url_contains_no_password(self):
         """A18."""
         with pytest.raises(ConfigurationError, match="listen_url") as caught:
             open_url("postgresql://db/shop?listen_url=postgresql://ada:sec%25zzret@db/shop")
@@ -99,19 +99,19 @@ class TestOptions:
             "host%3Ddb%20password%3Dsecret",
         ],
     )
-    def test_a_message_does_not_show_the_password_of_listen_url(self, listen_url):
-        """A18: another option is wrong; the message quotes the URL."""
+    def test_an_error_of_another_option_contains_no_password_of_listen_url(self, listen_url):
+        """A18: the message quotes the URL."""
         with pytest.raises(ConfigurationError) as caught:
             open_url(f"postgresql://db/shop?listen_url={listen_url}&shema=x")
         assert "cret" not in str(caught.value)
         assert "postgresql://db/shop?listen_url=***" in str(caught.value)
 
-    def test_an_invalid_durability_is_refused_without_a_url(self):
+    def test_an_invalid_durability_is_refused_for_a_pool(self):
         with pytest.raises(ConfigurationError, match="expects 'durable' or 'relaxed'"):
             PostgresStore(pool=Server({"host": "db"}), durability="fast")
 
-    def test_the_password_is_in_no_message_of_the_server(self, postgresql):
-        """A18: an unknown database; the message names it, and the user."""
+    def test_an_error_of_the_server_contains_no_password(self, postgresql):
+        """A18: the database is unknown; the message names it, and the user."""
         url = postgresql.url.replace("postgres@", "ada:secret@").replace("/postgres", "/missing")
         store = open_url(url)
         with pytest.raises(StoreUnavailable) as caught:
@@ -122,27 +122,27 @@ class TestOptions:
 
 
 class TestHosts:
-    def test_each_host_is_an_attempt(self):
+    def test_each_host_of_a_url_is_one_attempt(self):
         server = parse_server("postgresql://ada@one:1,two:2/shop", "URL")
         attempts = server.attempts()
         assert [(each["host"], each["port"]) for each in attempts] == [("one", "1"), ("two", "2")]
         assert {each["target_session_attrs"] for each in attempts} == {"read-write"}
         assert server.name == "one,two:1,2/shop"
 
-    def test_a_port_for_all_hosts(self):
+    def test_one_port_applies_to_all_hosts(self):
         server = parse_server("postgresql://one,two/shop?port=7", "URL")
         assert [each["port"] for each in server.attempts()] == ["7", "7"]
 
-    def test_one_host_may_be_a_replica(self):
+    def test_a_single_host_may_be_a_replica(self):
         server = parse_server("postgresql://one/shop", "URL")
         assert server.attempts() == [server.parameters]
 
-    def test_random_hosts_are_all_tried(self):
+    def test_hosts_in_random_order_are_all_tried(self):
         server = parse_server("postgresql://a,b,c/shop?load_balance_hosts=random", "URL")
         assert {each["host"] for each in server.attempts()} == {"a", "b", "c"}
 
     def test_the_second_host_is_used_if_the_first_does_not_answer(self, postgresql):
-        """S12: the first takes its share of the time only."""
+        """S12: the first one uses only its share of the time."""
         address = postgresql.url.partition("@")[2].partition("/")[0]
         store = open_url(f"postgresql://postgres@127.0.0.1:1,{address}/postgres")
         assert run(store.load(bytes(16))) is None

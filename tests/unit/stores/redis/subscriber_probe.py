@@ -1,4 +1,4 @@
-"""A subscription of a store for tests; it records its messages and gaps."""
+"""SubscriberProbe: records the messages and gaps of a subscription."""
 
 import queue
 import time
@@ -34,14 +34,14 @@ class SubscriberProbe:
         return self.received.get(timeout=TIMEOUT)
 
     def until(self, is_wanted):
-        """Receive until a predicate holds; return everything that came before."""
+        """Receive until a predicate of the item holds; return the items before it."""
         before = []
         while not is_wanted(found := self.next()):
             before.append(found)
         return before
 
     def until_watched(self, store, session_id):
-        """Publish changes of a session until one arrives: a subscription has no confirmation."""
+        """Publish changes of a session until one arrives: subscriptions are not confirmed."""
         while True:
             with suppress(StoreUnavailable):  # the publisher also has to notice a failover
                 run(store.publish("changed", session_id, version=1))

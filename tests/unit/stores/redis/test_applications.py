@@ -1,4 +1,4 @@
-"""The laws of requests with the sessions in a real server, and what a visitor sees when it fails.
+"""The laws of requests (A) with the sessions in a real server, and responses when it fails.
 
 The adapters are those of ``tests/contract/test_applications.py``; only the store is another one.
 """
@@ -29,18 +29,20 @@ FULL = {
     "/commit": write_and_commit,
 }
 
-#: Keeps every answered write through its death.
+#: Keeps every acknowledged write when it is killed.
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 class OnServer(OverValkey):
-    """What an application does when its server fails, beside the laws."""
+    """Responses of an application when its server fails, in addition to the laws."""
 
     writes = ("/write", "/login", "/commit")
 
     @pytest.mark.parametrize("outage", ["refusing", "hanging"])
-    def test_visitors_meet_503_until_the_server_answers_again(self, outage, tmp_path):
-        """A15, S12: no cookie and no session is lost, and nothing needs a restart."""
+    def test_while_the_server_fails_responses_are_503_and_no_session_is_lost(
+        self, outage, tmp_path
+    ):
+        """A15, S12: no cookie is lost, and no restart is necessary."""
         self.valkey, self.timeout = Valkey(tmp_path, *LASTING), 0.5
         self.valkey.start()
 
@@ -66,9 +68,9 @@ class OnServer(OverValkey):
                 assert (await anonymous.get("/write")).body == b"1"
                 assert site.count() == 2
 
-        self._over_it(law)
+        self._over_real_server(law)
 
-    def test_a_page_that_can_do_without_is_served_while_the_server_is_away(self, tmp_path):
+    def test_with_anonymous_pages_are_served_while_the_server_fails(self, tmp_path):
         """A15: on_store_failure="anonymous": an empty session, and the cookie stays."""
         self.valkey, self.timeout = Valkey(tmp_path, *LASTING), 2.0
         self.valkey.start()
@@ -84,10 +86,10 @@ class OnServer(OverValkey):
                     assert (await browser.get("/write")).all("set-cookie") == []
                 assert (await browser.get("/read")).body == b"1"
 
-        self._over_it(law)
+        self._over_real_server(law)
 
-    def test_a_full_server_is_503_on_every_write(self):
-        """A15, A23, S12: with Retry-After; reading and logging out go on, and no cookie is lost."""
+    def test_with_a_full_server_writes_are_503_and_reads_succeed(self):
+        """A15, A23, S12: with Retry-After; logging out works, and no cookie is lost."""
 
         @under_loop
         async def law():
@@ -111,7 +113,7 @@ class OnServer(OverValkey):
 
         law()
 
-    def _over_it(self, law):
+    def _over_real_server(self, law):
         self.admin.close()
         self.admin = redis.Redis.from_url(self.valkey.url)
         try:

@@ -1,4 +1,4 @@
-"""BlockingStream: deadlines, and connections that ended, with a plain socket and one that polls."""
+"""BlockingStream: deadlines and closed connections, with a plain socket and a polled one."""
 
 import os
 import signal
@@ -16,14 +16,14 @@ PING = b"*1\r\n$4\r\nPING\r\n"
 
 
 class PolledSocket(socket.socket):
-    """A socket whose ``recv`` is not the system's, as those of TLS and gevent."""
+    """A socket with its own ``recv``, as those of TLS and gevent."""
 
     def recv(self, *arguments):
         return super().recv(*arguments)
 
 
 @pytest.fixture(params=[socket.socket, PolledSocket], ids=["plain", "polled"])
-def ends(request):
+def connected(request):
     """A stream and the socket at its other end, over TCP."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         connected = request.param(socket.AF_INET)
@@ -40,7 +40,7 @@ def exchange(stream, *, seconds, count=1):
 
 
 def in_thread(function):
-    """Return the result of a function in another thread than the main one, or its exception."""
+    """Call a function in another thread; return its result or its exception."""
     results = []
 
     def call():
@@ -55,9 +55,9 @@ def in_thread(function):
     return results[0]
 
 
-def test_another_thread_has_a_deadline_for_each_call(ends):
-    """S12: also after one with much more time, and one with less."""
-    stream, other = ends
+def test_in_another_thread_each_call_has_its_own_deadline(connected):
+    """S12: after a call with a much longer one, and with a shorter one."""
+    stream, other = connected
     for seconds in (30.0, 0.5, 30.0):
         other.sendall(b"+PONG\r\n")
         assert in_thread(lambda seconds=seconds: exchange(stream, seconds=seconds)) == [b"PONG"]
@@ -67,9 +67,9 @@ def test_another_thread_has_a_deadline_for_each_call(ends):
     assert 0.15 < time.monotonic() - started < 5
 
 
-def test_signals_do_not_extend_the_deadline(ends):
-    """S12: a process with a timer, such as a profiler's, at a server that does not answer."""
-    stream, _ = ends
+def test_signals_do_not_extend_the_deadline(connected):
+    """S12: in a process with a timer, such as a profiler's; the server does not answer."""
+    stream, _ = connected
     previous = signal.signal(signal.SIGUSR1, lambda *_: None)
     done = threading.Event()
 
@@ -93,17 +93,17 @@ def test_signals_do_not_extend_the_deadline(ends):
         signal.signal(signal.SIGUSR1, previous)
 
 
-def test_replies_that_arrive_in_pieces_are_awaited(ends):
-    stream, other = ends
+def test_a_reply_that_arrives_in_pieces_is_read_completely(connected):
+    stream, other = connected
     other.sendall(b"+PONG\r\n$3\r\na")
     with pytest.raises(ConnectionLost) as raised:
         exchange(stream, seconds=0.2, count=2)
     assert raised.value.timed_out
 
 
-def test_each_call_has_its_own_deadline(ends):
-    """S12: also after one with much more time, and one with less."""
-    stream, other = ends
+def test_each_call_has_its_own_deadline(connected):
+    """S12: after a call with a much longer one, and with a shorter one."""
+    stream, other = connected
     for seconds in (30.0, 0.5, 30.0):
         other.sendall(b"+PONG\r\n")
         assert exchange(stream, seconds=seconds) == [b"PONG"]
@@ -115,9 +115,9 @@ def test_each_call_has_its_own_deadline(ends):
     assert 0.15 < time.monotonic() - started < 5
 
 
-def test_a_connection_that_the_server_closed_is_not_usable(ends):
-    """S12: before anything is sent, because a save is not repeated."""
-    stream, other = ends
+def test_a_connection_that_the_server_closed_is_not_usable(connected):
+    """S12: detected before a save is sent, because a save is not repeated."""
+    stream, other = connected
     assert stream.is_usable()
     other.shutdown(socket.SHUT_WR)
     deadline = time.monotonic() + 5
@@ -126,25 +126,25 @@ def test_a_connection_that_the_server_closed_is_not_usable(ends):
         time.sleep(0.001)  # the end of the connection travels through the system
 
 
-def test_a_closed_connection_is_reported_as_lost(ends):
-    stream, other = ends
+def test_a_closed_connection_is_reported_as_lost(connected):
+    stream, other = connected
     other.shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectionLost) as raised:
         exchange(stream, seconds=5)
     assert not raised.value.timed_out
 
 
-def test_a_reply_too_many_makes_the_connection_unusable(ends):
+def test_an_additional_reply_makes_the_connection_unusable(connected):
     """S13: the next call would take it for its own."""
-    stream, other = ends
+    stream, other = connected
     other.sendall(b"+PONG\r\n+MORE\r\n")
     assert exchange(stream, seconds=5) == [b"PONG"]
     assert not stream.is_usable()
 
 
-def test_a_reply_that_comes_later_makes_the_connection_unusable(ends):
-    """S13: it is seen before it is read."""
-    stream, other = ends
+def test_an_additional_reply_that_comes_later_makes_the_connection_unusable(connected):
+    """S13: detected before it is read."""
+    stream, other = connected
     other.sendall(b"+PONG\r\n")
     assert exchange(stream, seconds=5) == [b"PONG"]
     assert stream.is_usable()
@@ -155,9 +155,9 @@ def test_a_reply_that_comes_later_makes_the_connection_unusable(ends):
         time.sleep(0.001)  # the reply travels through the system
 
 
-def test_a_plain_socket_does_not_poll(ends, monkeypatch):
-    """Outside of the main thread, which has to wait in `poll` because of signals."""
-    stream, other = ends
+def test_outside_of_the_main_thread_a_plain_socket_does_not_poll(connected, monkeypatch):
+    """The main thread must wait in `poll` because of signals."""
+    stream, other = connected
     polls = []
     monkeypatch.setattr(BlockingStream, "_wait_readable", lambda *_: polls.append(1) or True)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Broadcast messages between two stores, which stand for two processes."""
+"""Broadcast messages between two stores, which represent two processes."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ def test_every_subscriber_receives_a_revocation(stores):
         assert probe.next() == BroadcastMessage(MESSAGE_FORMAT, "revoked", ONE, 7, "stolen phone")
 
 
-def test_changes_arrive_for_watched_sessions_only(stores):
+def test_changes_are_delivered_for_watched_sessions_only(stores):
     """S17: two calls of watch need two calls of unwatch."""
     probe = SubscriberProbe(stores[1])
     for _ in range(2):
@@ -60,8 +60,8 @@ def test_changes_arrive_for_watched_sessions_only(stores):
     assert probe.next().kind == "revoked"
 
 
-def test_a_save_publishes_the_change_itself(valkey, stores):
-    """S17, S18: with the new version and without a call; a rejected save publishes nothing."""
+def test_a_save_publishes_its_change(valkey, stores):
+    """S17, S18: with the new version, in the same command; a rejected save publishes nothing."""
     probe = SubscriberProbe(stores[1])
     probe.subscription.watch(ONE)
     probe.until_watched(stores[0], ONE)
@@ -91,7 +91,7 @@ def test_two_realms_receive_only_their_own_messages(valkey, stores):
 
 
 def test_foreign_messages_are_ignored(valkey, stores):
-    """S17: damaged ones and those of a later format too; the subscription goes on."""
+    """S17: damaged ones and those of a later format too; the subscription continues."""
     probe = SubscriberProbe(stores[0])
     with redis.Redis.from_url(valkey.url) as admin:
         for foreign in (b"", b"\xff", b"\x01", b"\x95\x02\xa7revoked\xc4\x01x\x01\xa0"):
@@ -105,7 +105,7 @@ def test_foreign_messages_are_ignored(valkey, stores):
 
 
 def test_a_reconnected_subscriber_reports_a_gap(valkey, caplog):
-    """S17: it reconnects by itself and subscribes to its watched sessions again."""
+    """S17: it reconnects and subscribes to its watched sessions again."""
     proxy = Proxy(valkey.port)
     store = open_store(proxy.url, realm="default", timeout=2.0)
     publisher = open_store(valkey.url, realm="default", timeout=2.0)
@@ -123,7 +123,7 @@ def test_a_reconnected_subscriber_reports_a_gap(valkey, caplog):
 
 @pytest.fixture
 def own_valkey(tmp_path):
-    """A server of the test's own, which may be stopped."""
+    """A server of this test, which it can stop."""
     server = Valkey(tmp_path)
     server.start()
     yield server
@@ -138,7 +138,7 @@ def test_an_outage_is_logged_once(own_valkey, caplog):
         caplog.clear()
         with caplog.at_level(logging.DEBUG, logger="sojourn"), own_valkey.refusing():
             while len(caplog.records) < 3:
-                time.sleep(0.02)  # a thread tries, and says so nowhere but here
+                time.sleep(0.02)  # only the log shows what the thread does
         assert probe.next() == "gap"
         tries = [record.levelname for record in caplog.records]
         assert 1 <= tries.count("WARNING") <= 2, "the connection broke, and reconnecting failed"
@@ -146,8 +146,8 @@ def test_an_outage_is_logged_once(own_valkey, caplog):
     store.close()
 
 
-def test_closing_ends_the_thread_and_the_connection(valkey, stores):
-    """Architecture: nothing is left of a subscriber."""
+def test_close_ends_the_thread_and_the_connection(valkey, stores):
+    """No thread and no connection of a subscriber is left."""
     probe = SubscriberProbe(stores[0])
     probe.subscription.close()
     probe.subscription.close()
@@ -156,7 +156,7 @@ def test_closing_ends_the_thread_and_the_connection(valkey, stores):
         assert admin.pubsub_numsub("sojourn:default:events") == [(b"sojourn:default:events", 0)]
 
 
-def test_publishing_joins_the_other_calls_of_the_tick(stores):
+def test_publishing_shares_the_batch_of_the_tick(stores):
     """S18: it is one more command of the batch."""
     probe = SubscriberProbe(stores[1])
 

@@ -1,4 +1,4 @@
-"""Broadcast messages between two stores in a cluster, over sharded channels that move."""
+"""Broadcast messages between two stores in a cluster, over sharded channels whose slots move."""
 
 import itertools
 import re
@@ -68,12 +68,12 @@ def query_nodes(cluster, query):
     return answers
 
 
-def listeners(cluster):
-    """Return how many connections each node has that listen."""
+def count_subscribers(cluster):
+    """Return the number of subscriber connections of each node."""
     return query_nodes(cluster, lambda admin: len(admin.client_list(_type="pubsub")))
 
 
-def home(cluster):
+def broadcast_node(cluster):
     """Return the node of the broadcast connection."""
     name = KEYS.events
     found = query_nodes(cluster, lambda admin: admin.pubsub_numsub(name)[0][1])
@@ -86,8 +86,8 @@ def node_at(cluster, port):
     return node
 
 
-def owned(cluster):
-    """Return IDs by the port of the primary that has their slot."""
+def ids_by_primary(cluster):
+    """Return session IDs by the port of the primary that owns their slot."""
     found = {}
     with redis.RedisCluster(host="127.0.0.1", port=cluster.primaries()[0].port) as admin:
         for session_id in IDS:
@@ -96,26 +96,26 @@ def owned(cluster):
     return found
 
 
-def one_for_each_primary(cluster):
-    """Return IDs whose slots are at different primaries."""
-    return [ids[0] for ids in owned(cluster).values()]
+def one_id_for_each_primary(cluster):
+    """Return one session ID for each primary."""
+    return [ids[0] for ids in ids_by_primary(cluster).values()]
 
 
-def shards(cluster):
+def sharded_channels(cluster):
     """Return all sharded channels with subscribers."""
     answers = query_nodes(cluster, lambda admin: admin.pubsub_shardchannels())
     return sorted(itertools.chain.from_iterable(answers.values()))
 
 
-def test_a_save_notifies_subscribers_and_no_node_of_another_slot(cluster, stores):
-    """S17, S18: in the command of the save; no message for a session that is not watched."""
+def test_a_save_notifies_subscribers_only_at_the_nodes_of_its_slot(cluster, stores):
+    """S17, S18: in the command of the save, for watched sessions only."""
     probe = SubscriberProbe(stores[1])
-    one, two, three = one_for_each_primary(cluster)
+    one, two, three = one_id_for_each_primary(cluster)
     for session_id in (one, two, three):
         run(stores[0].create(make_record(id=session_id)))
     probe.subscription.watch(one)
     probe.until_watched(stores[0], one)
-    before = query_nodes(cluster, passed_on)
+    before = query_nodes(cluster, forwarded_messages)
     for session_id in (two, three, one):
         newer = next_version(make_record(id=session_id))
         assert run(stores[0].save(newer, 1)) is SAVED
@@ -123,14 +123,14 @@ def test_a_save_notifies_subscribers_and_no_node_of_another_slot(cluster, stores
     run(stores[0].publish("revoked", two))
     assert probe.next().kind == "revoked", "two was not watched"
     until(
-        lambda: sum(query_nodes(cluster, passed_on).values()) == sum(before.values()) + 3,
+        lambda: sum(query_nodes(cluster, forwarded_messages).values()) == sum(before.values()) + 3,
         "replicas",
     )
-    assert all(count <= 1 for count in changes(before, query_nodes(cluster, passed_on)))
+    assert all(count <= 1 for count in changes(before, query_nodes(cluster, forwarded_messages)))
 
 
-def passed_on(admin):
-    """Return how many sharded messages a node received from the other nodes of its shard."""
+def forwarded_messages(admin):
+    """Return how many sharded messages a node received from other nodes of its shard."""
     answer = admin.execute_command("CLUSTER INFO")
     if isinstance(answer, str):
         answer = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
@@ -141,10 +141,10 @@ def changes(before, after):
     return [after[port] - count for port, count in before.items()]
 
 
-def test_a_revocation_reaches_every_subscriber_from_every_node(cluster, stores):
+def test_a_revocation_reaches_every_subscriber(cluster, stores):
     """S17: it is published at the node of its session, and all nodes forward it."""
     probes = [SubscriberProbe(store) for store in stores]
-    ids = one_for_each_primary(cluster)
+    ids = one_id_for_each_primary(cluster)
     for session_id in ids:
         run(stores[0].publish("revoked", session_id, version=7, reason="stolen phone"))
     run(stores[0].publish("all-before", b"", version=8, reason="break-in"))
@@ -156,28 +156,30 @@ def test_a_revocation_reaches_every_subscriber_from_every_node(cluster, stores):
     assert sum(stats is not None for stats in commands.values()) == 3, "the load is shared"
 
 
-def test_there_are_connections_only_where_something_is_watched(cluster, stores):
-    """S18: one for a process, then one to each node that is needed, and a channel no longer."""
+def test_connections_exist_only_to_nodes_of_watched_sessions(cluster, stores):
+    """S18: one for the process, and one to each node with a watched session."""
     probe = SubscriberProbe(stores[1])
-    assert sum(listeners(cluster).values()) == 1
+    assert sum(count_subscribers(cluster).values()) == 1
     watched = watch_everywhere(cluster, probe)
-    assert max(listeners(cluster).values()) == 1
-    assert sum(listeners(cluster).values()) in (3, 4), "one is at home, if that is a primary"
+    assert max(count_subscribers(cluster).values()) == 1
+    assert sum(count_subscribers(cluster).values()) in (3, 4), (
+        "one is at the broadcast node, if that is a primary"
+    )
     for session_id in watched:
         probe.subscription.unwatch(session_id)
-    until(lambda: shards(cluster) == [], "no channel is subscribed")
+    until(lambda: sharded_channels(cluster) == [], "no channel is subscribed")
     assert probe.received.empty(), "nothing was missed"
 
 
 @pytest.mark.slow
-def test_a_connection_that_nothing_needs_is_closed(cluster, stores):
-    """S18: after a while, since who reloads a page is back at once."""
+def test_an_unused_connection_is_closed_after_a_while(cluster, stores):
+    """S18: not at once, because a reloaded page watches its session again."""
     probe = SubscriberProbe(stores[1])
     for session_id in watch_everywhere(cluster, probe):
         probe.subscription.unwatch(session_id)
-    until(lambda: shards(cluster) == [], "no channel is subscribed")
-    needless = query_nodes(cluster, those_that_left)
-    needless[home(cluster).port].clear()
+    until(lambda: sharded_channels(cluster) == [], "no channel is subscribed")
+    needless = query_nodes(cluster, unsubscribed_connections)
+    needless[broadcast_node(cluster).port].clear()
     assert sum(map(len, needless.values())) >= 2
 
     def gone():
@@ -185,25 +187,25 @@ def test_a_connection_that_nothing_needs_is_closed(cluster, stores):
         return all(there[port].isdisjoint(found) for port, found in needless.items())
 
     until(gone, "they are closed")
-    assert sum(listeners(cluster).values()) == 1
+    assert sum(count_subscribers(cluster).values()) == 1
 
 
-def those_that_left(admin):
-    """Return the connections that have left a channel last."""
+def unsubscribed_connections(admin):
+    """Return the connections whose last command was SUNSUBSCRIBE."""
     return {client["id"] for client in admin.client_list() if client["cmd"] == "sunsubscribe"}
 
 
 def watch_everywhere(cluster, probe):
-    ids = [session_id for ids in owned(cluster).values() for session_id in ids[:2]]
+    ids = [session_id for ids in ids_by_primary(cluster).values() for session_id in ids[:2]]
     for session_id in ids:
         probe.subscription.watch(session_id)
     wanted = sorted(KEYS.channel(session_id) for session_id in ids)
-    until(lambda: shards(cluster) == wanted, "all channels are subscribed")
+    until(lambda: sharded_channels(cluster) == wanted, "all channels are subscribed")
     return ids
 
 
-def test_opening_and_closing_in_quick_turns_ends_as_it_should(cluster, stores):
-    """S17: the watched sessions are subscribed at the end, the others are not; no gap."""
+def test_watching_and_unwatching_repeatedly_subscribes_to_the_watched_sessions(cluster, stores):
+    """S17: and to no others, without a gap."""
     probe = SubscriberProbe(stores[1])
     for _ in range(20):
         for session_id in IDS[:10]:
@@ -213,30 +215,30 @@ def test_opening_and_closing_in_quick_turns_ends_as_it_should(cluster, stores):
     for session_id in IDS[:5]:
         probe.subscription.watch(session_id)
     wanted = sorted(KEYS.channel(session_id) for session_id in IDS[:5])
-    until(lambda: shards(cluster) == wanted, "five channels are subscribed")
+    until(lambda: sharded_channels(cluster) == wanted, "five channels are subscribed")
     for session_id in IDS[:5]:
         run(stores[0].publish("changed", session_id, version=9))
     received = [probe.next() for _ in range(5)]
     assert {each.session_id for each in received} == set(IDS[:5])
 
 
-def test_nothing_is_left_of_a_listener(cluster):
-    """Architecture: neither a thread nor a connection; closing twice is closing once."""
+def test_close_ends_the_thread_and_all_connections(cluster):
+    """It is idempotent."""
     before = threading.active_count()
     store = open_store(cluster.url, realm="default", timeout=2.0)
     probe = SubscriberProbe(store)
     for session_id in IDS[:20]:
         probe.subscription.watch(session_id)
-    until(lambda: len(shards(cluster)) == 20, "all channels are subscribed")
+    until(lambda: len(sharded_channels(cluster)) == 20, "all channels are subscribed")
     probe.subscription.close()
     probe.subscription.close()
     assert threading.active_count() == before
-    until(lambda: sum(listeners(cluster).values()) == 0, "no connection is left")
+    until(lambda: sum(count_subscribers(cluster).values()) == 0, "no connection is left")
     store.close()
 
 
-def test_a_client_of_the_application_listens_and_stays_open(cluster):
-    """Issue: its nodes and settings are used, and it is not ours to close."""
+def test_the_cluster_client_of_the_application_is_used_and_not_closed(cluster):
+    """Its nodes and settings are used."""
     with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as client:
         store = RedisStore(client=client)
         probe = SubscriberProbe(store)
@@ -244,20 +246,20 @@ def test_a_client_of_the_application_listens_and_stays_open(cluster):
         probe.until_watched(store, IDS[0])
         store.close()
         assert client.ping()
-    until(lambda: sum(listeners(cluster).values()) == 0, "no connection is left")
+    until(lambda: sum(count_subscribers(cluster).values()) == 0, "no connection is left")
 
 
-@pytest.mark.parametrize("where", ["from its home", "to its home"])
-def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where):
+@pytest.mark.parametrize("where", ["from the broadcast node", "to the broadcast node"])
+def test_a_slot_that_moves_is_followed_while_changes_are_published(cluster, stores, where):
     """S17: messages during the move may be lost, which is a gap; later ones arrive."""
     probe = SubscriberProbe(stores[1])
-    base = home(cluster)
+    base = broadcast_node(cluster)
     primaries = cluster.primaries()
-    if base not in primaries:  # it is a replica: one of its primary's slots is at home, too
+    if base not in primaries:  # a replica: take its primary, whose slots it has
         base = primary_of(cluster, base)
     other = next(node for node in primaries if node is not base)
-    source, target = (base, other) if where == "from its home" else (other, base)
-    moving, staying = owned(cluster)[source.port][:2]
+    source, target = (base, other) if where == "from the broadcast node" else (other, base)
+    moving, staying = ids_by_primary(cluster)[source.port][:2]
     record = make_record(id=moving)
     run(stores[0].create(record))
     for session_id in (moving, staying):
@@ -271,7 +273,7 @@ def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where
             newest, expected = next_version(newest), newest.version
             assert run(stores[0].save(newest, expected)) is SAVED
             versions.append(newest.version)
-            stop.wait(0.005)  # a typing user, not a machine
+            stop.wait(0.005)  # the rate of a typing user
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -286,21 +288,21 @@ def test_a_slot_that_moves_is_followed_while_changes_flow(cluster, stores, where
     for session_id in (moving, staying):
         run(stores[0].publish("changed", session_id, version=1_000_000))
         probe.until(lambda found: found != "gap" and found.version == 1_000_000)
-    assert moving in owned(cluster)[target.port]
+    assert moving in ids_by_primary(cluster)[target.port]
     move(cluster, moving, target, source)
 
 
-def test_gaps_in_quick_succession_are_one(cluster, stores):
+def test_gaps_in_quick_succession_are_reported_once(cluster, stores):
     """S17, S18: each gap rechecks every connection, and a resharding moves thousands of slots."""
     probe = SubscriberProbe(stores[1])
     source, target = cluster.primaries()[:2]
-    ids = owned(cluster)[source.port][:4]
+    ids = ids_by_primary(cluster)[source.port][:4]
     for session_id in ids:
         probe.subscription.watch(session_id)
         probe.until_watched(stores[0], session_id)
     for session_id in ids:
         move(cluster, session_id, source, target)
-    until(lambda: len(probe.gaps) > 1, "they were missed")
+    until(lambda: len(probe.gaps) > 1, "gaps are reported")
     for session_id in ids:  # published repeatedly: one gap may stand for several channels
         probe.until_watched(stores[0], session_id)
     assert min(later - earlier for earlier, later in itertools.pairwise(probe.gaps)) > 0.99
@@ -314,7 +316,7 @@ def primary_of(cluster, replica):
 
 
 def move(cluster, session_id, source, target):
-    """Give the slot of a session to another primary, with its keys."""
+    """Move the slot of a session with its keys to another primary."""
     with cluster.admin(source) as giver, cluster.admin(target) as taker:
         ids = [admin.execute_command("CLUSTER", "MYID") for admin in (giver, taker)]
         slot = giver.execute_command("CLUSTER", "KEYSLOT", KEYS.record(session_id))
@@ -325,11 +327,14 @@ def move(cluster, session_id, source, target):
                 giver.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
         for admin in (taker, giver):
             admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
-        until(lambda: session_id in owned(cluster)[target.port], "others know of it")
+        until(
+            lambda: session_id in ids_by_primary(cluster)[target.port],
+            "the other nodes know the new owner",
+        )
 
 
-def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, monkeypatch):
-    """docs/valkey.md: the rules for a cluster suffice to save, publish and subscribe."""
+def test_the_acl_rules_in_the_documentation_are_sufficient(cluster, repository, monkeypatch):
+    """docs/valkey.md: for a cluster, to save, publish, subscribe and count."""
     page = (repository / "docs" / "valkey.md").read_text("utf-8")
     [rule] = re.findall(r"ACL SETUSER (web on >password(?:.|\n)*?)\n```", page)
     [more] = re.findall(r"A user of a cluster needs\s+`([^`]+)`", page)
@@ -340,7 +345,7 @@ def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, mon
         url = cluster.url.replace("://", "://web:password@")
         stores = [open_store(url, realm="default", timeout=2.0) for _ in range(2)]
         probe = SubscriberProbe(stores[1])
-        for session_id in one_for_each_primary(cluster):
+        for session_id in one_id_for_each_primary(cluster):
             run(stores[0].create(make_record(id=session_id)))
             probe.subscription.watch(session_id)
             probe.until_watched(stores[0], session_id)
@@ -361,16 +366,16 @@ def test_an_acl_user_needs_what_the_documentation_lists(cluster, repository, mon
         query_nodes(cluster, lambda admin: admin.execute_command("ACL", "DELUSER", "web"))
 
 
-def test_a_server_without_sharded_channels_is_known_by_its_version():
-    """Issue: Redis 6.2 has none; who hides what it is, is of today."""
+def test_sharded_channels_are_detected_by_the_version():
+    """Redis 6.2 has none; a server that hides its version is taken for a current one."""
     assert not has_sharded_channels({"redis_version": "6.2.14"})
     assert has_sharded_channels({"redis_version": "7.0.0"})
     assert has_sharded_channels({"redis_version": "7.2.4", "valkey_version": "9.1.2"})
     assert has_sharded_channels({})
 
 
-class TestOtherServers:
-    """S17: the oldest cluster that is promised to work, over channels that all nodes pass on."""
+class TestOldestServer:
+    """S17: the oldest supported cluster, over channels that all nodes forward."""
 
     @pytest.fixture
     def cluster(self, tmp_path):
@@ -383,11 +388,11 @@ class TestOtherServers:
 
     @pytest.mark.slow
     @NEEDS_OLDEST
-    def test_without_sharded_channels_changes_and_revocations_are_received(self, cluster):
-        """S17: and no command is refused for it, neither with a save nor with a probe."""
+    def test_without_sharded_channels_changes_and_revocations_are_delivered(self, cluster):
+        """S17: no refused command is sent, neither by a save nor by a probe."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])
-            for port, [session_id, *_] in owned(cluster).items():
+            for port, [session_id, *_] in ids_by_primary(cluster).items():
                 run(stores[0].create(make_record(id=session_id)))
                 probe.subscription.watch(session_id)
                 probe.until_watched(stores[0], session_id)
@@ -403,11 +408,11 @@ class TestOtherServers:
                 assert probe.next() == BroadcastMessage(
                     MESSAGE_FORMAT, "revoked", session_id, 0, ""
                 )
-            assert sum(listeners(cluster).values()) == 1
+            assert sum(count_subscribers(cluster).values()) == 1
 
 
 @pytest.mark.slow
-class TestFailOver:
+class TestFailover:
     """S17: a primary is killed; lost messages are a gap; its replica delivers later ones."""
 
     @pytest.fixture
@@ -419,13 +424,13 @@ class TestFailOver:
         finally:
             made.stop()
 
-    def test_the_primary_that_carries_a_watched_session_dies(self, cluster):
-        """S17, W4: revocations of other sessions arrive all the time."""
+    def test_a_killed_primary_of_a_watched_session_is_reported_as_a_gap(self, cluster):
+        """S17, W4: revocations of other sessions still arrive."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])
-            base = home(cluster)
+            base = broadcast_node(cluster)
             victim = next(node for node in cluster.primaries() if node is not base)
-            ids = owned(cluster)
+            ids = ids_by_primary(cluster)
             [watched, *_], [other, *_] = ids.pop(victim.port), ids.popitem()[1]
             probe.subscription.watch(watched)
             probe.until_watched(stores[0], watched)
@@ -439,19 +444,19 @@ class TestFailOver:
             probe.until(lambda found: found != "gap" and found.session_id == watched)
             probe.until_watched(stores[0], watched)
 
-    def test_the_home_dies(self, cluster):
+    def test_a_killed_node_of_the_broadcast_connection_is_reported_as_a_gap(self, cluster):
         """S17: another node returns the new topology."""
         with opened(cluster) as stores:
             probe = SubscriberProbe(stores[1])
-            ids = one_for_each_primary(cluster)
+            ids = one_id_for_each_primary(cluster)
             for session_id in ids:
                 probe.subscription.watch(session_id)
                 probe.until_watched(stores[0], session_id)
-            victim = home(cluster)
+            victim = broadcast_node(cluster)
             was_primary = victim in cluster.primaries()
             victim.stop()
             assert probe.next() == "gap"
-            assert home(cluster) is not victim
+            assert broadcast_node(cluster) is not victim
             if was_primary:
                 probe.until(lambda found: found == "gap")
             for session_id in ids:

@@ -14,9 +14,9 @@ from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import login, make_record, now
 
-WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+RUNNERS = pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loop", "no loop"])
 
-#: More than one session of each kind, fewer than a batch holds.
+#: More than one session, fewer than a batch holds.
 MANY = 60
 
 
@@ -42,9 +42,9 @@ def test_the_store_has_the_capability(store):
     assert isinstance(store, SupportsBulk)
 
 
-@WAYS
-def test_many_records_are_created_in_one_command(way, store, admin):
-    """S2, S18: results are in the order of the arguments; an ID that is taken stays as it is."""
+@RUNNERS
+def test_many_records_are_created_in_one_command(runner, store, admin):
+    """S2, S18: results have the order of the arguments; an existing record is not changed."""
 
     async def check():
         records = [make_record() for _ in range(MANY)]
@@ -57,12 +57,12 @@ def test_many_records_are_created_in_one_command(way, store, admin):
         assert await store.create_many([]) == []
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
-def test_many_records_of_one_user_are_deleted_in_two_commands(way, store, admin):
-    """S7, S15, S18: one command removes the records, one their entries in the user's index."""
+@RUNNERS
+def test_many_records_of_one_user_are_deleted_in_two_commands(runner, store, admin):
+    """S7, S15, S18: one deletes the records, one their entries in the user's index."""
 
     async def check():
         records = [login(None, "ada") for _ in range(MANY)]
@@ -85,12 +85,12 @@ def test_many_records_of_one_user_are_deleted_in_two_commands(way, store, admin)
         assert await store.delete_many([]) == []
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
-def test_records_that_were_invalidated_are_deleted_as_absent(way, store, admin):
-    """S7, S15: the result is False, and their entries in the index are removed all the same."""
+@RUNNERS
+def test_deleting_invalidated_records_returns_false(runner, store, admin):
+    """S7, S15: their entries in the index are removed."""
 
     async def check():
         old, new = login(None, "ada"), login(None, "ada", created_at=now() + 2000)
@@ -101,12 +101,12 @@ def test_records_that_were_invalidated_are_deleted_as_absent(way, store, admin):
         assert admin.keys("sojourn:default:[us]:*") == []
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
-def test_more_records_than_a_batch_holds_are_created_and_deleted(way, store, admin):
-    """S18: a batch has a maximum size, so that other clients of the server get a turn."""
+@RUNNERS
+def test_more_records_than_a_batch_holds_are_created_and_deleted(runner, store, admin):
+    """S18: the size of a batch is limited, so that other clients get a turn."""
 
     async def check():
         records = [make_record() for _ in range(600)]
@@ -117,11 +117,11 @@ def test_more_records_than_a_batch_holds_are_created_and_deleted(way, store, adm
         assert admin.keys("sojourn:default:s:*") == []
         store.close()
 
-    way(check())
+    runner(check())
 
 
 def test_revoking_a_user_costs_a_constant_number_of_batches(store, admin):
-    """S16, S18: as many for ten sessions as for one; of a thousand, each batch that is full."""
+    """S16, S18: the same for ten sessions as for one; for a thousand, only full batches."""
 
     async def check():
         sessions = Sessions(store=store, secret="Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa")

@@ -1,4 +1,4 @@
-"""RedisStore over redis-py clients of an application, asyncio and blocking."""
+"""RedisStore with redis-py clients of the application, asyncio and blocking."""
 
 import asyncio
 import gc
@@ -14,11 +14,11 @@ from sojourn.stores.urls import open_store
 from sojourn.testing.records import make_record
 from tests.unit.stores.redis.test_store import OnServer
 
-pytestmark = pytest.mark.slow  # the same laws as over URLs, through other ways in
+pytestmark = pytest.mark.slow  # the same laws as with URLs
 
 
 class TestOverBlockingClient(OnServer):
-    """S1 to S18; under a loop in worker threads."""
+    """S1 to S18; under an event loop in worker threads."""
 
     @pytest.fixture(autouse=True)
     def client(self, server):
@@ -30,7 +30,7 @@ class TestOverBlockingClient(OnServer):
 
 
 class TestOverAsyncClient(OnServer):
-    """The same, under a loop alone."""
+    """The laws of stores, under an event loop only."""
 
     requires_event_loop = True
 
@@ -39,8 +39,7 @@ class TestOverAsyncClient(OnServer):
         return RedisStore(client=client, realm=realm)
 
 
-def test_the_applications_client_stays_open(valkey):
-    """Closing the store leaves alone what is not its own."""
+def test_close_leaves_the_client_of_the_application_open(valkey):
     with redis.Redis.from_url(valkey.url) as client:
         store = RedisStore(client=client)
         assert run(store.create(make_record())) is True
@@ -56,7 +55,7 @@ def test_an_async_client_without_a_loop_is_refused_with_advice(valkey):
 
 
 def test_an_async_cluster_client_in_a_second_loop_is_refused_with_advice():
-    """It has locks and connections of the first, and would hang or fail at some of its calls."""
+    """Its locks and connections belong to the first loop; calls would hang or fail."""
     store = RedisStore(client=redis.asyncio.RedisCluster(host="127.0.0.1", port=1), timeout=0.5)
     with pytest.raises(StoreUnavailable):
         asyncio.run(store.load(bytes(16)))
@@ -65,7 +64,7 @@ def test_an_async_cluster_client_in_a_second_loop_is_refused_with_advice():
     store.close()
 
 
-def test_prefixes_never_see_each_other(valkey):
+def test_stores_with_different_prefixes_are_isolated(valkey):
     """S14: one server, one realm, two prefixes."""
     with redis.Redis.from_url(valkey.url) as client:
         one, two = (RedisStore(client=client, prefix=prefix) for prefix in ("one", "two"))
@@ -78,20 +77,20 @@ def test_prefixes_never_see_each_other(valkey):
 
 
 @pytest.mark.parametrize("prefix", ["", "a:b", "{x}", "x" * 65, "ä"])
-def test_a_prefix_that_could_meet_another_is_refused(prefix):
+def test_an_ambiguous_prefix_is_refused(prefix):
     with pytest.raises(ConfigurationError, match="prefix expects"):
         RedisStore(client=redis.Redis(), prefix=prefix)
 
 
-def test_what_is_no_client_is_refused():
+def test_an_object_that_is_no_client_is_refused():
     with pytest.raises(ConfigurationError, match=r"expects redis\.Redis.*found builtins\.dict"):
         RedisStore(client={})
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of loops that end first
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of closed loops
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_async_client_serves_one_loop_after_the_other(valkey):
-    """S12: a loop that was closed with its connections harms no other, as in a suite of tests."""
+def test_an_async_client_serves_several_loops_in_turn(valkey):
+    """S12: a loop that was closed with its connections affects no later one, as in test suites."""
     store = RedisStore(client=redis.asyncio.Redis.from_url(valkey.url))
     records = [make_record() for _ in range(3)]
     for record in records:
@@ -100,9 +99,9 @@ def test_an_async_client_serves_one_loop_after_the_other(valkey):
     gc.collect()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of loops that end first
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of closed loops
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_store_serves_threads_and_one_loop_after_the_other(valkey):
+def test_one_store_serves_threads_and_several_loops_in_turn(valkey):
     """One object for ASGI and WSGI, management commands and tests."""
     store = open_store(valkey.url, realm="default", timeout=2.0)
     records = [make_record() for _ in range(3)]

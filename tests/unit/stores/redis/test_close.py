@@ -1,4 +1,4 @@
-"""A connection that is closed while another thread connects leaves no socket open."""
+"""Connections that are closed while another thread connects."""
 
 import time
 
@@ -14,7 +14,7 @@ def address(valkey):
     return ServerAddress("127.0.0.1", valkey.port)
 
 
-def test_a_connection_that_is_closed_meanwhile_closes_its_new_stream(address):
+def test_a_connection_closed_while_it_connects_closes_its_new_stream(address):
     opened = []
 
     async def locate(deadline):

@@ -1,4 +1,4 @@
-"""Commands of a batch: one request alone becomes the command that it is among others."""
+"""Commands of a batch: a single request is sent as the same command as several."""
 
 import os
 
@@ -22,7 +22,7 @@ REQUESTS: list[Request] = [
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
 @pytest.mark.parametrize("is_cluster", [False, True])
-def test_a_single_request_is_the_command_of_a_larger_batch(
+def test_a_single_request_is_encoded_as_in_a_larger_batch(
     request_: Request, is_cluster: bool
 ) -> None:
     keys = Keys("sojourn", "default", is_cluster=is_cluster)
@@ -39,7 +39,7 @@ def test_a_single_request_is_the_command_of_a_larger_batch(
     assert (alone.positions, alone.is_joined) == ((0,), True)
 
 
-def test_a_command_of_its_own_is_sent_as_it_is() -> None:
+def test_a_request_that_is_not_batched_is_sent_unchanged() -> None:
     keys = Keys("sojourn", "default", is_cluster=False)
     request = commands.server_time(keys)
     (command,) = build_commands([request], keys)

@@ -12,7 +12,7 @@ from sojourn.testing.decorators import with_loop, without_loop
 from sojourn.testing.records import make_body, make_record, next_version
 from tests.integration.proxy import Proxy
 
-WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+RUNNERS = pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loop", "no loop"])
 
 
 @pytest.fixture
@@ -28,49 +28,49 @@ def store(proxy, authority):
     return open_store(url, realm="default", timeout=2.0)
 
 
-async def pause_of(way):
-    if way is with_loop:
+async def pause_of(runner):
+    if runner is with_loop:
         await asyncio.sleep(0.1)
     else:
         time.sleep(0.1)  # noqa: ASYNC251 - no loop runs here
 
 
-@WAYS
-def test_an_idle_tls_connection_is_used_again(way, store, proxy):
-    """TLS 1.3 sends session tickets after the handshake: they are not the end of the connection."""
+@RUNNERS
+def test_an_idle_tls_connection_is_used_again(runner, store, proxy):
+    """TLS 1.3 sends session tickets after the handshake; they do not end the connection."""
 
     async def check():
         record = make_record()
         assert await store.create(record) is True
         for _ in range(3):
-            await pause_of(way)
+            await pause_of(runner)
             assert await store.load(record.id) == record
         assert proxy.opened == 1
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
+@RUNNERS
 @pytest.mark.parametrize("how", ["cut", "half_close"])
-def test_a_broken_tls_connection_is_replaced(way, how, store, proxy):
-    """S12: an idle connection that ended is replaced before it is used."""
+def test_a_broken_tls_connection_is_replaced(runner, how, store, proxy):
+    """S12: before it is used."""
 
     async def check():
         record = make_record()
         await store.create(record)
         getattr(proxy, how)()
-        await pause_of(way)
+        await pause_of(runner)
         assert await store.save(next_version(record), 1) is SAVED
         assert await store.load(record.id) == next_version(record)
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
-def test_a_record_larger_than_the_buffers_passes_over_tls(way, store):
-    """More than the socket takes at once, and more than one read returns."""
+@RUNNERS
+def test_a_record_larger_than_the_buffers_is_transferred_over_tls(runner, store):
+    """It needs several writes and several reads."""
 
     async def check():
         record = make_record(body=make_body(n=b"x" * 8_000_000))
@@ -78,11 +78,11 @@ def test_a_record_larger_than_the_buffers_passes_over_tls(way, store):
         assert await store.load(record.id) == record
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
-def test_a_silent_tls_connection_costs_one_deadline(way, store, proxy):
+@RUNNERS
+def test_a_tls_connection_without_replies_costs_one_deadline(runner, store, proxy):
     """S12."""
 
     async def check():
@@ -94,4 +94,4 @@ def test_a_silent_tls_connection_costs_one_deadline(way, store, proxy):
         assert 1.8 < time.monotonic() - began < 2.5
         store.close()
 
-    way(check())
+    runner(check())

@@ -16,7 +16,7 @@ PASSWORD = "a-password-of-the-server"
     ],
 )
 def test_the_arguments_of_an_unknown_command_are_not_shown(reply):
-    """A18: a server or a proxy without AUTH repeats the password, and of others, the data."""
+    """A18: a server or proxy without AUTH repeats the password, for other commands the data."""
     for error in (ServerError(reply), as_server_error(Exception(reply))):
         text = str(as_store_error(error))
         assert PASSWORD not in text

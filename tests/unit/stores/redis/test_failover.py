@@ -1,7 +1,7 @@
-"""A primary that is killed under load, and another that takes over: what is lost, and how long.
+"""A primary that is killed under load, and its replica that takes over: losses and duration.
 
-Replication runs behind the answers, so writes that were acknowledged can be missing afterwards.
-None may be missing of those that the replica had confirmed (WAIT) when the primary died.
+Replication is asynchronous, so acknowledged writes can be missing afterwards. Writes that the
+replica had confirmed (WAIT) when the primary was killed must not be missing.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.support.write_load import under_load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
-#: Seconds of load before the death.
+#: Seconds of load before the server is killed.
 BEFORE = 1.5
 
 
@@ -45,7 +45,7 @@ class ClusterGroup:
 
 @contextmanager
 def lagging(group, seconds):
-    """Let the replica be behind by so much; Sentinels would mend that after some seconds."""
+    """Delay the replica; Sentinels would reconfigure it after some seconds."""
     if not seconds:
         yield
         return
@@ -61,10 +61,10 @@ def lagging(group, seconds):
 
 
 class Confirmed:
-    """What the replica confirmed: versions by session that were acknowledged before a mark.
+    """Versions that the replica has confirmed.
 
     Attributes:
-        versions: those.
+        versions: by session, those that were acknowledged before a mark.
         at: when the mark was set, by ``time.monotonic``.
     """
 
@@ -75,7 +75,7 @@ class Confirmed:
         self._port = port
 
     def collect(self, seconds):
-        """Set a mark again and again and wait until the replica has it (WAIT 1)."""
+        """Repeatedly set a mark and wait until the replica has it (WAIT 1)."""
         until_then = time.monotonic() + seconds
         with redis.Redis(port=self._port) as admin, admin.client() as one:
             while time.monotonic() < until_then:

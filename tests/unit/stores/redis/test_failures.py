@@ -32,7 +32,7 @@ from tests.integration.binaries import BINARIES
 from tests.integration.proxy import Proxy
 from tests.integration.valkey import Valkey
 
-WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+RUNNERS = pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loop", "no loop"])
 
 
 def store_at(url, timeout=1.0):
@@ -54,7 +54,7 @@ def admin(valkey):
 
 @pytest.fixture
 def own_valkey(tmp_path):
-    """A server of the test's own, for what would disturb others."""
+    """A server of this test, which it can disturb."""
     server = Valkey(tmp_path)
     server.start()
     yield server
@@ -71,9 +71,9 @@ async def fails_within(call, seconds):
 # The network
 
 
-@WAYS
-def test_a_silent_network_costs_one_deadline_and_then_little(way, proxy):
-    """S12: packets vanish; the first caller waits its deadline, later ones a tenth of it."""
+@RUNNERS
+def test_at_a_silent_server_the_first_call_waits_and_later_ones_fail_fast(runner, proxy):
+    """S12: packets are dropped; later calls wait a tenth of the deadline."""
 
     async def check():
         store = store_at(proxy.url)
@@ -87,17 +87,17 @@ def test_a_silent_network_costs_one_deadline_and_then_little(way, proxy):
         assert await store.load(record.id) == record
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
+@RUNNERS
 @pytest.mark.parametrize("over", ["URL", "client"])
-def test_a_rejected_login_is_unavailable_with_advice(way, over, valkey, admin):
-    """S12, A15: it counts as unreachable, also when the connection broke between two calls."""
+def test_a_rejected_authentication_is_unavailable_with_advice(runner, over, valkey, admin):
+    """S12, A15: also if the connection broke between two calls."""
     user = ("ACL", "SETUSER", "shop", "on", "~*", "&*", "+@all", "resetpass")
     admin.execute_command(*user, ">hunter2")
     url = valkey.url.replace("//", "//shop:hunter2@")
-    client = (redis.asyncio.Redis if way is with_loop else redis.Redis).from_url(url)
+    client = (redis.asyncio.Redis if runner is with_loop else redis.Redis).from_url(url)
     store = store_at(url) if over == "URL" else RedisStore(client=client)
 
     async def check():
@@ -105,7 +105,7 @@ def test_a_rejected_login_is_unavailable_with_advice(way, over, valkey, admin):
         admin.execute_command(*user, ">another")
         admin.execute_command("CLIENT", "KILL", "USER", "shop")
         for _ in range(3):
-            await sleep(0.01)  # in which a loop sees the end of the connection
+            await sleep(0.01)  # an event loop detects the end of the connection
             with pytest.raises(StoreUnavailable, match="in the URL are not those of") as error:
                 await store.load(bytes(16))
             assert "hunter2" not in str(error.value)
@@ -113,12 +113,12 @@ def test_a_rejected_login_is_unavailable_with_advice(way, over, valkey, admin):
         assert await store.load(bytes(16)) is None
         store.close()
 
-    way(check())
+    runner(check())
     admin.execute_command("ACL", "DELUSER", "shop")
 
 
-def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_server(proxy):
-    """S12: those in the last of many batches do not wait for each of the others, too."""
+def test_at_a_silent_server_calls_in_many_batches_keep_their_deadline(proxy):
+    """S12: those in the last batch do not wait for each batch before."""
 
     async def check():
         store = store_at(proxy.url)
@@ -127,7 +127,7 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_se
         calls = (store.load(number.to_bytes(16)) for number in range(20 * MAX_BATCH))
         began = time.monotonic()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - began < 2  # one after the other they would take three
+        assert time.monotonic() - began < 2  # in sequence they would take three
         assert {type(answer) for answer in answers} == {StoreUnavailable}
         proxy.swallow = False
         assert await store.load(bytes(16)) is None
@@ -136,35 +136,35 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline_at_a_silent_se
     with_loop(check())
 
 
-@WAYS
+@RUNNERS
 @pytest.mark.parametrize("how", ["cut", "half_close"])
-def test_a_broken_idle_connection_is_replaced(way, how, proxy):
-    """S12: an idle connection that ended in any way is replaced before it is used."""
+def test_a_broken_idle_connection_is_replaced(runner, how, proxy):
+    """S12: before it is used, however it ended."""
 
     async def check():
         store = store_at(proxy.url)
         record = make_record()
         await store.create(record)
         getattr(proxy, how)()
-        await _let_the_loop_see_it(way)
+        await _wait_for_end_of_stream(runner)
         assert await store.save(next_version(record), 1) is SAVED
         assert await store.load(record.id) == next_version(record)
         assert proxy.opened == 2
         store.close()
 
-    way(check())
+    runner(check())
 
 
-async def _let_the_loop_see_it(way):
-    if way is with_loop:
+async def _wait_for_end_of_stream(runner):
+    if runner is with_loop:
         await asyncio.sleep(0.05)  # the end of a stream reaches another thread of this machine
     else:
         time.sleep(0.05)  # noqa: ASYNC251 - for the end of the stream; no loop runs here
 
 
-@WAYS
-def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
-    """S12: slower than usual is no failure; slower than the deadline is."""
+@RUNNERS
+def test_a_slow_server_is_waited_for_until_the_deadline(runner, proxy):
+    """S12."""
 
     async def check():
         store = store_at(proxy.url)
@@ -178,11 +178,11 @@ def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
         assert await store.load(record.id) == record
         store.close()
 
-    way(check())
+    runner(check())
 
 
-def test_reads_survive_a_connection_that_breaks_under_way(proxy):
-    """S12: an idempotent command is retried on a new connection; a save never is."""
+def test_a_read_is_retried_when_its_connection_breaks_but_a_save_is_not(proxy):
+    """S12: an idempotent command is retried once on a new connection."""
 
     async def check():
         store = store_at(proxy.url)
@@ -190,7 +190,7 @@ def test_reads_survive_a_connection_that_breaks_under_way(proxy):
         await store.create(record)
         proxy.delay = 0.2
         load = asyncio.ensure_future(store.load(record.id))
-        await asyncio.sleep(0.1)  # it has been sent, and its answer is on the way
+        await asyncio.sleep(0.1)  # it was sent, and the reply has not arrived
         proxy.cut()
         proxy.delay = 0.0
         assert await load == record
@@ -207,8 +207,8 @@ def test_reads_survive_a_connection_that_breaks_under_way(proxy):
     with_loop(check())
 
 
-def test_callers_of_a_batch_that_fails_each_get_an_error_of_their_own(proxy):
-    """S13: one that adds a note to its error changes no other caller's."""
+def test_each_caller_of_a_failed_batch_gets_its_own_error(proxy):
+    """S13: a note added to one error is not in the others."""
 
     async def check():
         store = store_at(proxy.url)
@@ -227,9 +227,9 @@ def test_callers_of_a_batch_that_fails_each_get_an_error_of_their_own(proxy):
 # The server
 
 
-@WAYS
-def test_scripts_come_back_after_they_were_flushed(way, valkey, admin):
-    """Issue: NOSCRIPT is answered with the text, in the same call."""
+@RUNNERS
+def test_flushed_scripts_are_loaded_again(runner, valkey, admin):
+    """NOSCRIPT is answered with the text of the script, in the same call."""
 
     async def check():
         store = store_at(valkey.url)
@@ -244,11 +244,11 @@ def test_scripts_come_back_after_they_were_flushed(way, valkey, admin):
         assert await store.load(record.id) == record
         store.close()
 
-    way(check())
+    runner(check())
 
 
-def test_scripts_are_flushed_and_connections_killed_under_load(valkey, admin):
-    """S10, S12: increments that were acknowledged are there, whatever happens to connections."""
+def test_flushed_scripts_and_killed_connections_under_load_lose_no_save(valkey, admin):
+    """S10, S12: acknowledged increments are stored."""
     stop = threading.Event()
 
     def disturb():
@@ -271,7 +271,7 @@ def test_scripts_are_flushed_and_connections_killed_under_load(valkey, admin):
             else:
                 assert answer.newer.version in (current.version, current.version + 1)
                 current = answer.newer
-            await asyncio.sleep(0.005)  # so that the disturbance has something to disturb
+            await asyncio.sleep(0.005)  # so that disturbances happen between saves
         return await store.load(record.id) == current
 
     async def check():
@@ -295,12 +295,12 @@ async def _until_loaded(store, session_id):
         try:
             return await store.load(session_id)
         except StoreUnavailable:
-            await asyncio.sleep(0.01)  # the connections are being killed all the time
+            await asyncio.sleep(0.01)  # connections are killed constantly
 
 
-@WAYS
-def test_a_server_that_was_killed_is_used_again_when_it_is_back(way, own_valkey):
-    """S12: kill -9 and a restart without a word; no task, no connection, no wait is left."""
+@RUNNERS
+def test_a_killed_server_is_used_again_after_its_restart(runner, own_valkey):
+    """S12: kill -9; no task and no connection is left open."""
 
     def files():
         return len(list(Path("/proc/self/fd").iterdir()))
@@ -314,20 +314,20 @@ def test_a_server_that_was_killed_is_used_again_when_it_is_back(way, own_valkey)
             with own_valkey.refusing():
                 for _ in range(3):
                     await fails_within(store.load(record.id), 0.5)
-            assert await store.load(record.id) is None  # this server keeps nothing
+            assert await store.load(record.id) is None  # this server has no persistence
             assert await store.create(record) is True
         assert files() <= before
-        if way is with_loop:
+        if runner is with_loop:
             assert len(asyncio.all_tasks()) == 1
         store.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
+@RUNNERS
 @BINARIES
-def test_a_full_server_is_an_error_and_changes_nothing(way, binary, tmp_path):
-    """S12: maxmemory with noeviction; reads and ends of sessions go on."""
+def test_a_full_server_is_unavailable_for_writes(runner, binary, tmp_path):
+    """S12: maxmemory with noeviction; loads and deletions succeed."""
     options = ("--maxmemory", "6mb", "--maxmemory-policy", "noeviction")
     server = Valkey(tmp_path, *options, binary=binary)
     server.start()
@@ -356,19 +356,19 @@ def test_a_full_server_is_an_error_and_changes_nothing(way, binary, tmp_path):
         store.close()
 
     try:
-        way(check())
+        runner(check())
     finally:
         server.stop()
 
 
-@WAYS
+@RUNNERS
 @BINARIES
-def test_a_read_only_replica_is_distinguished_from_a_working_server(way, binary, tmp_path, caplog):
-    """S12: its refusal is a failure of every write, in time, and a warning at the start."""
+def test_a_read_only_replica_is_reported(runner, binary, tmp_path, caplog):
+    """S12: writes fail before the deadline, and a warning is logged at the start."""
     server = Valkey(tmp_path, binary=binary)
     server.start()
     with redis.Redis.from_url(server.url) as replica:
-        replica.replicaof("127.0.0.1", 1)  # of one that is away: it is read-only all the same
+        replica.replicaof("127.0.0.1", 1)  # its primary does not exist; it is read-only anyway
 
         async def check():
             store = store_at(server.url)
@@ -382,13 +382,13 @@ def test_a_read_only_replica_is_distinguished_from_a_working_server(way, binary,
             store.close()
 
         try:
-            way(check())
+            runner(check())
         finally:
             server.stop()
 
 
-def test_one_damaged_key_affects_no_other_call_of_the_batch(valkey, admin):
-    """S13: a list under one of twenty keys is that caller's error alone."""
+def test_a_damaged_key_fails_only_its_own_caller(valkey, admin):
+    """S13: a list under one of twenty keys."""
 
     async def check():
         store = store_at(valkey.url)
@@ -409,11 +409,11 @@ def test_one_damaged_key_affects_no_other_call_of_the_batch(valkey, admin):
     with_loop(check())
 
 
-# Being let in
+# Authentication and settings
 
 
-def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
-    """docs/valkey.md: the rule there is enough for everything, and for no other program's keys."""
+def test_the_acl_rule_in_the_documentation_is_sufficient(valkey, admin):
+    """docs/valkey.md: for every call, but not for keys of other programs."""
     rule = ["on", ">opensesame", "resetkeys", "~sojourn:*", "resetchannels", "&sojourn:*", "-@all"]
     rule += ["+mget", "+evalsha", "+eval", "+get", "+set", "+del", "+getrange", "+setrange"]
     rule += ["+exists", "+pexpire", "+pttl", "+zadd", "+zrem", "+zrange", "+zscore", "+zcard"]
@@ -449,9 +449,9 @@ def test_an_acl_user_needs_what_the_documentation_lists(valkey, admin):
         admin.execute_command("ACL", "DELUSER", "web")
 
 
-@WAYS
-def test_a_user_without_a_password_is_that_user(way, valkey, admin):
-    """Not the default one, which may be allowed more."""
+@RUNNERS
+def test_a_url_with_a_user_and_no_password_authenticates_as_that_user(runner, valkey, admin):
+    """The default user may have more privileges."""
     admin.execute_command("ACL", "SETUSER", "shop", "on", "nopass", "resetkeys", "&*", "+@all")
 
     async def check():
@@ -460,11 +460,11 @@ def test_a_user_without_a_password_is_that_user(way, valkey, admin):
             await store.create(make_record())
         store.close()
 
-    way(check())
+    runner(check())
     admin.execute_command("ACL", "DELUSER", "shop")
 
 
-def test_a_database_number_is_another_place(valkey):
+def test_databases_of_different_numbers_are_isolated(valkey):
     """S14: the number in the URL."""
     one, two = (store_at(f"redis://127.0.0.1:{valkey.port}/{number}") for number in (0, 3))
     record = make_record()
@@ -489,7 +489,7 @@ def test_a_database_number_is_another_place(valkey):
     ],
 )
 def test_a_dangerous_setting_is_named_with_its_remedy(info, text):
-    """Issue: what would lose sessions is said at the start."""
+    """A setting that would lose sessions."""
     (warning,) = check_server(info)
     assert re.search(text, warning)
 
@@ -501,8 +501,8 @@ def test_a_suitable_server_has_no_warnings(info):
     assert check_server(info) == []
 
 
-def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):
-    """Issue: checked by the server, at the first call."""
+def test_a_dangerous_policy_is_logged_once(tmp_path, caplog):
+    """At the first call."""
     server = Valkey(tmp_path, "--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
     server.start()
     try:
@@ -516,9 +516,9 @@ def test_a_dangerous_policy_is_logged_once_at_the_start(tmp_path, caplog):
         server.stop()
 
 
-@WAYS
-def test_a_server_with_another_order_of_letters_compares_instants_as_numbers(way, tmp_path):
-    """S6, S16: Lua compares strings by the server's locale, in which bytes have no order."""
+@RUNNERS
+def test_instants_are_compared_as_numbers_in_any_locale_of_the_server(runner, tmp_path):
+    """S6, S16: Lua compares strings by the locale of the server."""
     charmap = shutil.which("localedef") and Path("/usr/share/i18n/locales/en_US")
     if not charmap or not charmap.exists():
         pytest.skip("no locale can be built here")
@@ -555,6 +555,6 @@ def test_a_server_with_another_order_of_letters_compares_instants_as_numbers(way
         store.close()
 
     try:
-        way(check())
+        runner(check())
     finally:
         server.stop()

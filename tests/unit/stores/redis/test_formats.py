@@ -26,8 +26,8 @@ def store(valkey):
     made.close()
 
 
-def test_the_fingerprints_are_a_format_byte_and_eight_bytes_each(store, admin):
-    """A24: in the order of their addition, without a lifetime."""
+def test_fingerprints_are_a_format_byte_and_eight_bytes_each(store, admin):
+    """A24: in the order of their registration, without expiry."""
     assert run(store.register_keys([ONE]))
     assert admin.get("sojourn:default:keys") == b"\x01" + ONE
     assert run(store.register_keys([TWO, ONE]))
@@ -36,7 +36,7 @@ def test_the_fingerprints_are_a_format_byte_and_eight_bytes_each(store, admin):
 
 
 @pytest.mark.parametrize("is_cluster", [False, True])
-def test_their_key_names_the_realm(is_cluster):
+def test_the_key_of_the_fingerprints_contains_the_realm(is_cluster):
     assert Keys("shop", "admin", is_cluster=is_cluster).fingerprints == "shop:admin:keys"
 
 
@@ -45,7 +45,7 @@ def test_their_key_names_the_realm(is_cluster):
     [b"", b"\x02" + ONE, b"\x01" + ONE[:5], b"x" * 9],
     ids=["empty", "newer", "cut", "other"],
 )
-def test_fingerprints_that_cannot_be_read_are_kept_and_reported(value, store, admin, caplog):
+def test_fingerprints_that_cannot_be_read_are_kept_and_logged(value, store, admin, caplog):
     """S9: the check is skipped: a damaged key must not stop an application."""
     admin.set("sojourn:default:keys", value)
     assert run(store.register_keys([TWO]))
@@ -53,7 +53,7 @@ def test_fingerprints_that_cannot_be_read_are_kept_and_reported(value, store, ad
     assert "sojourn:default:keys cannot be read" in caplog.text
 
 
-def test_a_key_of_another_type_is_reported_too(store, admin, caplog):
+def test_a_fingerprint_key_of_another_type_is_logged(store, admin, caplog):
     """S9."""
     admin.lpush("sojourn:default:keys", "x")
     assert run(store.register_keys([TWO]))
@@ -61,7 +61,7 @@ def test_a_key_of_another_type_is_reported_too(store, admin, caplog):
 
 
 def test_known_fingerprints_are_not_written_again(store, admin):
-    """A24: a process that starts on a full server or a replica passes."""
+    """A24: a process can start on a full server or a replica."""
     assert run(store.register_keys([ONE, TWO]))
     before = admin.info("commandstats")["cmdstat_set"]["calls"]
     assert run(store.register_keys([TWO, ONE]))
@@ -70,8 +70,8 @@ def test_known_fingerprints_are_not_written_again(store, admin):
     assert admin.info("commandstats")["cmdstat_set"]["calls"] == before
 
 
-def test_the_database_shows_fingerprints_and_no_secret(valkey, admin):
-    """A18, B-48: what an installation stores at its first contact."""
+def test_the_database_contains_fingerprints_and_no_secret(valkey, admin):
+    """A18, B-48: after the first contact of an installation."""
     sessions = Sessions(store=valkey.url, secret=SECRET)
     with sessions.open() as visit:
         visit.session.login("ada")
@@ -83,7 +83,7 @@ def test_the_database_shows_fingerprints_and_no_secret(valkey, admin):
 
 
 def test_cutoffs_are_eight_bytes(store, admin):
-    """The instant in milliseconds, big-endian: of a name for 400 days, of all for ever."""
+    """Milliseconds, big-endian; that of a name expires after 400 days, that of all never."""
     run(store.invalidate_logins("user:ada", 0x0102030405060708 >> 16))
     run(store.invalidate_all(7))
     name = Keys("sojourn", "default", is_cluster=False).digest("user:ada").hex()

@@ -31,15 +31,15 @@ def admin(valkey):
 
 
 @pytest.mark.parametrize("cursor", ["0-0", "00-000"])
-def test_no_entry_follows_the_first_possible_cursor(store, cursor):
-    """S9: the server rejects such a range; in the other stores it is empty."""
+def test_the_cursor_before_every_entry_returns_an_empty_page(store, cursor):
+    """S9: the server rejects such a range; the other stores return an empty page."""
     run(store.add_history([make_entry()], HOUR))
     assert run(store.list_history(cursor, 10)) == ([], 0, "")
 
 
 @pytest.mark.parametrize("write", ["set", "lpush", "sadd"])
-def test_a_key_of_another_type_is_reported(store, admin, write):
-    """S9: the history fails, and the sessions do not."""
+def test_a_history_key_of_another_type_raises(store, admin, write):
+    """S9: the history fails, sessions do not."""
     getattr(admin, write)(KEY, "foreign")
     for call in (store.add_history([make_entry()], HOUR), store.list_history("", 10)):
         with pytest.raises(StoreError, match="another program uses a key with the same prefix"):
@@ -47,8 +47,8 @@ def test_a_key_of_another_type_is_reported(store, admin, write):
     assert admin.type(KEY) != b"stream"
 
 
-def test_entries_of_other_programs_end_with_the_next_purge(store, admin):
-    """S9: without the end of a lifetime they would stay for ever."""
+def test_foreign_entries_are_purged(store, admin):
+    """S9: they have no expiry and would stay for ever."""
     admin.xadd(KEY, {"foreign": "1"})
     entry = make_entry()
     run(store.add_history([make_entry(now() - 10 * HOUR)], 9 * HOUR))
@@ -61,8 +61,8 @@ def test_entries_of_other_programs_end_with_the_next_purge(store, admin):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_million_entries_hold_the_server_for_a_few_milliseconds(tmp_path):
-    """S8: neither an addition, nor a page, nor the purge of all."""
+def test_a_million_entries_block_the_server_for_a_few_milliseconds(tmp_path):
+    """S8: whether one is added, a page is read or all are purged."""
     with running(Valkey(tmp_path)) as server:
         store = open_store(server.url, realm="default", timeout=10.0)
         admin = redis.Redis.from_url(server.url)

@@ -1,4 +1,4 @@
-"""Limits of users with thousands of sessions: what a login costs a real server, and its effect."""
+"""Limits of users with thousands of sessions: the cost of a login, and the evicted sessions."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ def cluster(tmp_path_factory):
 
 
 def sessions_of_ada(number, **changes):
-    """Return sessions of a user, oldest login first; the idlest logged in last."""
+    """Return sessions of a user, oldest login first; the last login is the longest inactive."""
     at = now() - HOUR
     return [
         login(None, "ada", at=at + n, created_at=at, seen_at=now() - n, **changes)
@@ -66,8 +66,10 @@ def reads(admin):
 
 
 @pytest.mark.parametrize("policy", list(LimitPolicy))
-def test_a_login_at_the_limit_costs_the_same_with_any_number_of_sessions(policy, store, admin):
-    """ASVS 7.1.2: a user with 10,000 sessions does not block the server for all others."""
+def test_the_cost_of_a_login_at_the_limit_is_independent_of_the_number_of_sessions(
+    policy, store, admin
+):
+    """ASVS 7.1.2: a user with 10,000 sessions does not block the server for others."""
     records = sessions_of_ada(MANY)
     fill(admin, records)
     limit = SessionLimit(MANY, policy)
@@ -87,7 +89,7 @@ def test_a_login_at_the_limit_costs_the_same_with_any_number_of_sessions(policy,
 
 @pytest.mark.parametrize("policy", list(LimitPolicy))
 def test_a_login_below_the_limit_reads_a_sample(policy, store, admin):
-    """The count of the index shows that none has to be evicted."""
+    """The size of the index shows that no session must be evicted."""
     fill(admin, sessions_of_ada(200))
     before = reads(admin)
     limit = SessionLimit(201, policy)
@@ -96,7 +98,7 @@ def test_a_login_below_the_limit_reads_a_sample(policy, store, admin):
 
 
 @EVICTING
-def test_a_lowered_limit_evicts_thousands_in_steps(policy, store, admin):
+def test_a_lowered_limit_evicts_thousands_of_sessions_in_steps(policy, store, admin):
     """ASVS 7.1.2: the login returns when the user has no more sessions than allowed."""
     records = sessions_of_ada(2_000)
     fill(admin, records)
@@ -115,8 +117,8 @@ def test_a_lowered_limit_evicts_thousands_in_steps(policy, store, admin):
 
 
 @pytest.mark.parametrize("policy", list(LimitPolicy))
-def test_ended_sessions_are_removed_before_any_is_evicted(policy, store, admin):
-    """ASVS 7.1.2: sessions that expired earlier and are examined do not count."""
+def test_expired_sessions_are_removed_before_any_is_evicted(policy, store, admin):
+    """ASVS 7.1.2: expired sessions do not count for the limit."""
     old = now() - 2 * HOUR
     live = sessions_of_ada(1_000)
     ended = [login(None, "ada", at=old, created_at=old, seen_at=old) for _ in range(150)]
@@ -126,8 +128,8 @@ def test_ended_sessions_are_removed_before_any_is_evicted(policy, store, admin):
     assert len(run(store.list_by_index("user:ada"))) == 1_001
 
 
-def test_damaged_values_do_not_stop_evictions(store, admin):
-    """S9: keys of another type and records of another format are neither counted nor evicted."""
+def test_damaged_values_do_not_prevent_evictions(store, admin):
+    """S9: keys of another type and records of another format are not counted."""
     records = sessions_of_ada(600)
     fill(admin, records)
     for record in records[:200]:
@@ -141,7 +143,7 @@ def test_damaged_values_do_not_stop_evictions(store, admin):
 
 
 @EVICTING
-def test_a_cluster_examines_as_many(policy, cluster):
+def test_a_cluster_examines_the_same_number_of_sessions(policy, cluster):
     """ASVS 7.1.2: in steps under the lock; the same sessions stay as on a single server."""
     records = sessions_of_ada(700, idle_timeout=90 * MINUTE)
     newest, later = login(None, "ada"), login(None, "ada")
@@ -172,7 +174,7 @@ def test_a_cluster_examines_as_many(policy, cluster):
 
 
 def test_a_long_index_is_listed_in_steps(valkey, admin):
-    """S15: each session once, also if many entries have one score; stale entries are removed."""
+    """S15: each session once, even if many entries have one score; stale entries are removed."""
     fill_store(valkey.url, 5_000, users=1)
     store = open_store(valkey.url, realm="default", timeout=10.0)
     (index,) = admin.keys("sojourn:default:u:*")

@@ -1,4 +1,4 @@
-"""Many clients, one session, four uvicorn workers and a Valkey server: nothing is lost.
+"""Many clients, one session, four uvicorn workers and a Valkey server: no update is lost.
 
 Also with the server killed under load, and under uvloop.
 """
@@ -18,7 +18,7 @@ from tests.support.servers import uvicorn
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", ["/count", "/increment"])
 @pytest.mark.parametrize(("clients", "requests"), [(16, 200), WHOLE])
-async def test_parallel_requests_of_one_session_lose_nothing(
+async def test_parallel_requests_of_one_session_lose_no_update(
     tmp_path, valkey, path, clients, requests
 ):
     """A6, S10: the sum is exact."""
@@ -38,8 +38,8 @@ async def test_parallel_requests_of_one_session_lose_nothing(
 
 
 @pytest.mark.parametrize("over", ["TCP", "Unix socket"])
-def test_the_connection_works_under_uvloop(valkey, over):
-    """Its transports have classes of their own."""
+def test_connections_work_under_uvloop(valkey, over):
+    """Its transports are of other classes."""
     url = valkey.url if over == "TCP" else f"unix://{valkey.socket}"
 
     async def check_it():

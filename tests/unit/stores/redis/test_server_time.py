@@ -1,4 +1,4 @@
-"""The server's clock: what the store answers, and revocations by machines with other clocks."""
+"""The server's clock: server_time, and revocations by machines with other clocks."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from sojourn.testing.store_suite.worker import SECRET
 from tests.integration.valkey import running
 from tests.integration.valkey_groups import ValkeyCluster
 
-WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+RUNNERS = pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loop", "no loop"])
 SKEWS = pytest.mark.parametrize("skew", [-HOUR, -3_000, 60_000, HOUR])
 
 
@@ -40,8 +40,8 @@ def set_clock(monkeypatch):
     return move
 
 
-@WAYS
-def test_the_time_is_the_servers(way, valkey, set_clock):
+@RUNNERS
+def test_server_time_is_the_clock_of_the_server(runner, valkey, set_clock):
     """A22: milliseconds since 1970 UTC, whatever the clock of this machine shows."""
 
     async def check():
@@ -54,10 +54,10 @@ def test_the_time_is_the_servers(way, valkey, set_clock):
         assert earliest <= found <= real_now()
         store.close()
 
-    way(check())
+    runner(check())
 
 
-def test_clients_of_the_application_read_it_too(valkey):
+def test_clients_of_the_application_read_the_clock_of_the_server(valkey):
     """A22: over redis-py, blocking and with asyncio."""
     with redis.Redis.from_url(valkey.url) as client:
         store = RedisStore(client=client)
@@ -75,7 +75,7 @@ def test_clients_of_the_application_read_it_too(valkey):
 
 
 def test_a_cluster_has_one_clock(tmp_path):
-    """A22: all processes read that of the node which owns one slot, so nodes need not agree."""
+    """A22: all processes read that of the node which owns a fixed slot."""
     with running(ValkeyCluster(tmp_path, steady=True)) as cluster:
         key = Keys("sojourn", "default", is_cluster=True).events
         admins = [cluster.admin(node) for node in cluster.nodes]
@@ -101,15 +101,15 @@ def test_a_cluster_has_one_clock(tmp_path):
 
 
 def test_an_unreachable_server_has_no_time(valkey):
-    """S12: no time of this machine in its place."""
+    """S12: the clock of this machine is no substitute."""
     store = open_store("redis://127.0.0.1:1/0", realm="default", timeout=0.5)
     with pytest.raises(StoreUnavailable):
         run(store.server_time())
 
 
-@WAYS
+@RUNNERS
 @SKEWS
-def test_revoke_all_by_a_machine_with_another_clock(way, skew, valkey, set_clock):
+def test_revoke_all_by_a_machine_with_a_wrong_clock(runner, skew, valkey, set_clock):
     """A22: earlier sessions of other machines end, later ones are accepted at once."""
 
     async def check():
@@ -127,12 +127,12 @@ def test_revoke_all_by_a_machine_with_another_clock(way, skew, valkey, set_clock
         assert await store.load(later.id) == later
         sessions.close()
 
-    way(check())
+    runner(check())
 
 
-@WAYS
+@RUNNERS
 @SKEWS
-def test_revoke_user_by_a_machine_with_another_clock(way, skew, valkey, set_clock):
+def test_revoke_user_by_a_machine_with_a_wrong_clock(runner, skew, valkey, set_clock):
     """A22, S16: logins in progress elsewhere are rejected, later ones accepted at once."""
 
     async def check():
@@ -148,11 +148,11 @@ def test_revoke_user_by_a_machine_with_another_clock(way, skew, valkey, set_cloc
         assert await save_login(store, later, 0) == LoginSaved(())
         sessions.close()
 
-    way(check())
+    runner(check())
 
 
-def test_a_clock_of_the_installation_replaces_the_servers(valkey):
-    """Tests move time with ``clock=``, also over a real server."""
+def test_a_clock_of_the_installation_replaces_that_of_the_server(valkey):
+    """Tests advance ``clock=``, also with a real server."""
     clock = FakeClock()
     store = open_store(valkey.url, realm="default", timeout=2.0)
     sessions = Sessions(store=store, secret=SECRET, clock=clock)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 KEYS = Keys("sojourn", "default", is_cluster=True)
 THREE = SessionLimit(3, LimitPolicy.EVICT_OLDEST)
 
-#: Logins of each user under load; enough for every slot to be on its way several times.
+#: Logins of each user under load; enough for every slot to migrate several times.
 LOGINS = 60
 
 
@@ -29,13 +29,13 @@ def cluster(tmp_path_factory):
         yield made
 
 
-def list_of(user):
+def list_key(user):
     return KEYS.index(KEYS.digest(f"user:{user}"))[0]
 
 
-@pytest.mark.parametrize("where", ["not yet gone", "gone", "new"])
-def test_a_login_is_stored_while_its_list_is_on_its_way(cluster, where):
-    """S15, S16, TRYAGAIN is no failure: limits, voids and lists are as ever, before it arrives."""
+@pytest.mark.parametrize("where", ["not sent", "sent", "new"])
+def test_a_login_is_stored_while_its_list_migrates(cluster, where):
+    """S15, S16: TRYAGAIN is not a failure; limits, cutoffs and lists apply during the migration."""
     user = f"ada {where}"
     cluster.flush()
     store = open_store(cluster.url, realm="default", timeout=2.0)
@@ -45,8 +45,8 @@ def test_a_login_is_stored_while_its_list_is_on_its_way(cluster, where):
         return record, run(store.save_login(record, 0, limit=THREE, now=now()))
 
     before = [] if where == "new" else [save_login()[0] for _ in range(2)]
-    with Move(cluster, list_of(user)) as move:
-        if where == "gone":
+    with Move(cluster, list_key(user)) as move:
+        if where == "sent":
             move.send_all()
         gone = []
         for _ in range(3):
@@ -67,8 +67,8 @@ def test_a_login_is_stored_while_its_list_is_on_its_way(cluster, where):
     store.close()
 
 
-def test_no_login_fails_while_slots_are_moved_all_the_time(cluster):
-    """S15: under load, of lists and of records, with limits; none waits for a slot's arrival."""
+def test_no_login_fails_while_slots_migrate_constantly(cluster):
+    """S15: of lists and of records, with limits; no login waits for a migration."""
     cluster.flush()
     users = [f"user {n}" for n in range(6)]
     ended, moves = threading.Event(), 0
@@ -77,9 +77,9 @@ def test_no_login_fails_while_slots_are_moved_all_the_time(cluster):
         nonlocal moves
         records = [KEYS.record(bytes([n]) * 16) for n in range(2)]
         while not ended.is_set():
-            for key in (*map(list_of, users), *records):
+            for key in (*map(list_key, users), *records):
                 with Move(cluster, key) as moving:
-                    ended.wait(0.05)  # a slot with many keys is on its way for long
+                    ended.wait(0.05)  # a slot with many keys migrates slowly
                     moving.send_all(pause=0.002)
                     ended.wait(0.05)
                 moves += 1

@@ -1,4 +1,4 @@
-"""RedisStore keeps every law of stores, over TCP and a Unix socket, with and without a loop."""
+"""RedisStore keeps every law of stores (S), over TCP and a Unix socket, with and without a loop."""
 
 import pytest
 import redis
@@ -13,7 +13,7 @@ SENT = ("evalsha", "eval", "mget", "xrevrange", "auth", "select", "hello", "info
 
 
 class OnServer(StoreSuite):
-    """What tests of the store have in common: a server that they can inspect."""
+    """Parts that the tests share: a server that they can inspect."""
 
     lists_by_id = False
 
@@ -66,7 +66,7 @@ class TestOverTCP(OnServer):
 
 
 class TestOverUnixSocket(OnServer):
-    """The same."""
+    """The laws of stores, over a Unix socket."""
 
     def store_url(self):
         return f"unix://{self.valkey.socket}"

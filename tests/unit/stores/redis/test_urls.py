@@ -35,7 +35,7 @@ def open_(url):
         ("unix:///run/valkey%201.sock", ServerAddress(path="/run/valkey 1.sock")),
     ],
 )
-def test_a_url_names_a_server_and_our_place_in_it(url, address):
+def test_a_valid_url_is_parsed(url, address):
     assert parse_address(urlsplit(url), url) == address
 
 
@@ -62,13 +62,13 @@ def test_a_url_names_a_server_and_our_place_in_it(url, address):
         ("redis+cluster://one/0", "a cluster has one database and no path"),
     ],
 )
-def test_a_wrong_url_names_the_error(url, text):
+def test_an_invalid_url_is_refused_with_the_reason(url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(url)
 
 
 def test_a_ca_file_without_certificates_is_refused(tmp_path):
-    """At start-up, not at the first connection."""
+    """When the store is opened, not at the first connection."""
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
     with pytest.raises(ConfigurationError, match="certificates in PEM format"):
@@ -78,7 +78,7 @@ def test_a_ca_file_without_certificates_is_refused(tmp_path):
 @pytest.mark.parametrize("special", "/?#")
 @pytest.mark.parametrize("rest", ["://:{}@cache:7/0", "+cluster://web:{}@one:7,two:7"])
 def test_a_password_that_is_not_escaped_is_not_shown(special, rest):
-    """A18 in spirit: nor any part of it, and the error says how it is written."""
+    """A18: nor a part of it; the error says how to escape it."""
     with pytest.raises(ConfigurationError, match="in a user or password as %2F") as error:
         open_("redis" + rest.format(f"hunter2{special}hunter3"))
     assert "hunter" not in str(error.value)
@@ -93,8 +93,8 @@ def test_a_password_that_is_not_escaped_is_not_shown(special, rest):
         ("redis+cluster://web:hunter2@one,[::1]:7", "the cluster of one:6379, ::1:7, sojourn"),
     ],
 )
-def test_a_store_shows_where_it_is_and_no_password(url, name):
-    """A18 in spirit: it ends in logs."""
+def test_repr_contains_the_server_and_no_password(url, name):
+    """A18: it is logged."""
     store = open_(url)
     assert name in repr(store)
     assert "hunter2" not in repr(store)
@@ -102,9 +102,9 @@ def test_a_store_shows_where_it_is_and_no_password(url, name):
     store.close()
 
 
-@pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
-def test_tls_verifies_the_certificate(way, valkey, authority):
-    """TLS: a certificate of an unknown authority is rejected."""
+@pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loop", "no loop"])
+def test_tls_verifies_the_certificate(runner, valkey, authority):
+    """A certificate of an unknown authority is rejected."""
     ca, context = authority
     proxy = Proxy(valkey.port, context)
 
@@ -120,13 +120,13 @@ def test_tls_verifies_the_certificate(way, valkey, authority):
         doubtful.close()
 
     try:
-        way(check())
+        runner(check())
     finally:
         proxy.close()
 
 
 def test_many_messages_at_once_arrive_over_tls(valkey, authority):
-    """S17: data that TLS has buffered does not make the socket readable."""
+    """S17: data in the buffer of TLS does not make the socket readable."""
     ca, context = authority
     proxy = Proxy(valkey.port, context)
     store = open_(f"rediss://127.0.0.1:{proxy.port}/0?ca={ca}")
@@ -143,8 +143,8 @@ def test_many_messages_at_once_arrive_over_tls(valkey, authority):
     proxy.close()
 
 
-def test_a_missing_server_is_an_error_at_the_first_call():
-    """S12: opening connects to nothing."""
+def test_an_unreachable_server_fails_at_the_first_call():
+    """S12: opening a store does not connect."""
     store = open_("redis://127.0.0.1:1")
     with pytest.raises(StoreUnavailable, match="could not be reached"):
         run(store.load(bytes(16)))
