@@ -1,4 +1,4 @@
-"""Canaries of the decisions of _core: limits, plan, operations, changes, codec, events, audit."""
+"""Canaries of the core: limits, plan, operations, changes, codec, events and audit."""
 
 import os
 
@@ -30,7 +30,7 @@ def no_limit_expires_a_session(expired):
 
 
 @canary("A17", f"{POLICY}:expired", tests="test_policy")
-def a_session_lives_a_millisecond_too_long(expired):
+def a_session_expires_a_millisecond_late(expired):
     def faulty(record, now):
         return expired(record, now - 1)
 
@@ -94,7 +94,7 @@ def a_discard_is_replayed_only_on_what_was_there(apply_at_end):
     "sojourn._core.checked_coroutine:CheckedCoroutine.__bool__",
     tests="test_checked_coroutine",
 )
-def a_coroutine_counts_as_true(truth):
+def a_checked_coroutine_is_true(truth):
     def faulty(self):
         return True
 
@@ -102,7 +102,7 @@ def a_coroutine_counts_as_true(truth):
 
 
 @canary("A24", "sojourn._core.working_copy:WorkingCopy.user", tests="TestBareASGI test_clear")
-def clear_finds_no_login(user):
+def clear_keeps_a_logged_in_session(user):
     return property(lambda self: None)
 
 
@@ -170,7 +170,7 @@ def decisions_use_the_clock_of_the_machine(call):
 
 
 @canary("A22", "sojourn._core.clock:ServerClock.reading", tests="contract/test_clocks")
-def loads_use_the_clock_of_the_machine(reading):
+def loads_do_not_read_the_servers_clock(reading):
     def faulty(self):
         return self._wall()
 
@@ -186,7 +186,7 @@ def the_servers_clock_is_read_once(read_server):
 
 
 @canary("A22", "sojourn._core.working_copy:WorkingCopy.correct_instants", tests="test_clock")
-def a_login_before_the_first_contact_has_the_time_of_the_machine(correct_instants):
+def a_login_before_the_first_contact_is_dated_by_the_machine(correct_instants):
     def faulty(self):
         pass
 
@@ -207,7 +207,7 @@ def the_previous_ticket_ends_ten_seconds_after_a_rotation(record_after_rotation)
     "sojourn._core.working_copy:WorkingCopy.add_unsettled",
     tests="core/test_unsettled_commits test_interrupted_histories",
 )
-def an_interrupted_commit_is_taken_for_failed(add_unsettled):
+def an_interrupted_commit_counts_as_failed(add_unsettled):
     def faulty(self, attempt, log, *, created=None, verifier=b""):
         self.changes.restore_operations(log)
 
@@ -223,7 +223,7 @@ def a_cancelled_block_keeps_its_lease(undo):
 
 
 @canary("S12", "sojourn._core.concurrency:Deadline.remaining", tests="core/test_deadlines")
-def a_queue_has_no_deadline(remaining):
+def a_commit_waits_without_a_deadline(remaining):
     def faulty(self):
         return 3.0
 

@@ -12,13 +12,13 @@ ENCRYPTION = "sojourn._crypto.encryption"
 
 
 def forged(text):
-    """Return a ticket made of the characters of a cookie."""
+    """Return a ticket whose ID and verifier are the characters of a text."""
     data = text.encode().ljust(32, b"0")
     return Ticket(data[:16], data[16:32])
 
 
 @canary("A8, B-13, B-15", f"{TICKETS}:KeyRing._decrypt", tests="crypto/test_tickets")
-def a_ticket_that_cannot_be_decrypted_is_decoded(decrypt):
+def a_ticket_that_cannot_be_unsealed_is_decoded(decrypt):
     def faulty(self, text, name):
         return decrypt(self, text, name) or forged(text)
 
@@ -30,7 +30,7 @@ def a_ticket_that_cannot_be_decrypted_is_decoded(decrypt):
     f"{TICKETS}:KeyRing.unseal",
     tests="security/test_tickets TestBareASGI",
 )
-def any_text_is_a_session_id(unseal):
+def any_text_is_accepted_as_a_session_id(unseal):
     def faulty(self, text, name):
         return unseal(self, text, name) or forged(text)
 
@@ -38,7 +38,7 @@ def any_text_is_a_session_id(unseal):
 
 
 @canary("B-42, B-46, B-47", f"{TICKETS}:KeyRing.unseal", tests="security/test_tickets")
-def the_session_id_reaches_the_store(unseal):
+def a_session_id_is_accepted_as_a_ticket(unseal):
     def faulty(self, text, name):
         if len(text) == 32:
             return Ticket(bytes.fromhex(text), bytes(16))
@@ -48,7 +48,7 @@ def the_session_id_reaches_the_store(unseal):
 
 
 @canary("B-14", f"{TICKETS}:KeyRing.seal", f"{TICKETS}:KeyRing.unseal", tests="crypto/test_tickets")
-def tickets_are_not_bound_to_their_cookie(method):
+def tickets_are_valid_for_every_cookie(method):
     def seal(self, ticket, *, name):
         return method(self, ticket, name=b"any")
 
@@ -83,7 +83,7 @@ def each_worker_generates_a_secret(read_or_create_secrets):
 
 
 @canary("A18", f"{TICKETS}:Ticket.__repr__", tests="crypto/test_tickets")
-def a_ticket_shows_its_verifier(show):
+def the_repr_of_a_ticket_contains_its_verifier(show):
     def faulty(self):
         return f"Ticket({self.session_id.hex()}, {self.verifier.hex()}, {self.verifier!r})"
 
@@ -101,12 +101,12 @@ def tickets_are_logged(seal):
 
 
 @canary("B-40", "sojourn._crypto.rotation:MAX_DESCENDANTS", tests="test_identity")
-def only_one_rotation_is_remembered(limit):
+def only_the_last_rotation_is_recognised(limit):
     return 1
 
 
 @canary("B-16", "sojourn._crypto.secret_key:_PLACEHOLDERS", tests="test_secret_key")
-def placeholders_are_accepted(placeholders):
+def placeholder_secrets_are_accepted(placeholders):
     return ()
 
 
@@ -127,7 +127,7 @@ def user_and_labels_are_not_authenticated(associated_data):
 
 
 @canary("B-48", f"{ENCRYPTION}:_encrypt", tests="test_encryption")
-def sealed_bodies_carry_their_data_in_clear(encrypt):
+def sealed_bodies_contain_plaintext_data(encrypt):
     def faulty(cipher, session_id, contents, *, front):
         return encrypt(cipher, session_id, contents, front=front) + repr(contents.data).encode()
 
@@ -135,7 +135,7 @@ def sealed_bodies_carry_their_data_in_clear(encrypt):
 
 
 @canary("B-25", "sojourn._crypto.tickets:mint_verifier", tests="TestBareASGI test_identity")
-def each_verifier_is_the_same(mint_verifier):
+def every_verifier_is_the_same(mint_verifier):
     def faulty():
         return bytes(16)
 

@@ -36,7 +36,7 @@ def aiohttp_leaves_sockets_open(close_native):
     tests="test_middleware_answers_errors_of_the_session",
     raises="ServerDisconnectedError",
 )
-def a_commit_error_comes_after_the_middleware_of_aiohttp(commit_response):
+def a_commit_error_of_aiohttp_skips_its_middleware(commit_response):
     return lambda self, status: None
 
 
@@ -107,7 +107,7 @@ def tornado_accepts_every_xsrf_token(check_xsrf_cookie):
     f"{FRAMEWORKS}.tornado.adapter:_get_current_user",
     tests="test_tornado.py::TestRequests::test_current_user_is_the_user_of_the_session",
 )
-def tornado_knows_no_user(get_current_user):
+def tornado_has_no_current_user(get_current_user):
     return lambda handler: None
 
 
@@ -128,7 +128,7 @@ def flask_and_quart_send_no_cookie(replace_caching_headers):
     f"{FRAMEWORKS}.flask.login:LoginBinding._log_in",
     tests="TestFlaskLogin::test_a_login_binds_the_user",
 )
-def a_login_of_flask_login_binds_no_user(log_in):
+def a_login_of_flask_login_sets_no_user(log_in):
     return lambda self, _, **__: None
 
 
@@ -137,7 +137,7 @@ def a_login_of_flask_login_binds_no_user(log_in):
     f"{FRAMEWORKS}.flask.login:LoginBinding._log_out",
     tests="TestFlaskLogin::test_a_logout_destroys_the_session",
 )
-def a_logout_of_flask_login_ends_nothing(log_out):
+def a_logout_of_flask_login_keeps_the_session(log_out):
     return lambda self, app, **__: None
 
 
@@ -164,7 +164,7 @@ def a_hook_of_litestar_makes_a_ticket_public(put_hook_last):
     "sojourn.web.asgi:check_origin",
     tests="test_quart_protocol.py::TestRoutes::test_other_origins",
 )
-def quart_lets_every_origin_pass(check_origin):
+def quart_accepts_every_origin(check_origin):
     return lambda web, scope: None
 
 
@@ -174,7 +174,7 @@ def quart_lets_every_origin_pass(check_origin):
     tests="test_quart_sockets.py",
     raises="InvalidStatus",
 )
-def quart_hides_the_end_of_a_session(find_ended):
+def quart_does_not_recognise_the_end_of_a_session(find_ended):
     return lambda raised: None
 
 
@@ -186,7 +186,7 @@ def quart_hides_the_end_of_a_session(find_ended):
     f"{FRAMEWORKS}.blacksheep.installation:_SessionComponent._commit",
     tests="test_blacksheep.py::TestErrors::test_a_handler_answers",
 )
-def blacksheep_commits_outside_of_the_handlers(commit):
+def blacksheep_commits_after_the_error_handlers(commit):
     async def faulty(self, request, response, exchange):
         pass
 
@@ -207,7 +207,7 @@ def mounted_applications_of_blacksheep_have_no_session(share):
     f"{FRAMEWORKS}.bottle:_call_on_error",
     tests="test_bottle.py::TestBottleAlone::test_the_application_answers_a_failing_store",
 )
-def errors_do_not_reach_the_application_of_bottle(call_on_error):
+def bottle_does_not_call_error_handlers(call_on_error):
     return lambda sessions, environ, error: None
 
 
@@ -217,7 +217,7 @@ def errors_do_not_reach_the_application_of_bottle(call_on_error):
     f"{FRAMEWORKS}.falcon.component:ASGIComponent.process_response",
     tests="test_falcon.py::TestErrors::test_a_handler_answers test_an_async_handler_answers",
 )
-def falcon_commits_outside_of_the_handlers(process_response):
+def falcon_commits_after_the_error_handlers(process_response):
     def faulty(self, req, resp, resource, req_succeeded):
         pass
 
@@ -245,7 +245,7 @@ def fastapi_checks_no_csrf_token(original):
     f"{FRAMEWORKS}.litestar.login:_log_in",
     tests="test_litestar.py::TestSessionAuth",
 )
-def a_login_of_litestar_binds_no_user(log_in):
+def a_login_of_litestar_sets_no_user(log_in):
     return lambda session, user: None
 
 
@@ -277,7 +277,7 @@ def litestar_caches_personal_responses(call):
     f"{FRAMEWORKS}.litestar.layers:_check_nested",
     tests="test_litestar.py::TestSecondSessionMiddleware",
 )
-def litestar_starts_with_two_sessions_in_one_cookie(check_nested):
+def litestar_accepts_two_sessions_in_one_cookie(check_nested):
     return lambda installations: None
 
 
@@ -286,7 +286,7 @@ def litestar_starts_with_two_sessions_in_one_cookie(check_nested):
     f"{FRAMEWORKS}.pyramid.session:PyramidSession.__delitem__",
     tests="test_pyramid.py::TestAuthentication::test_remember_logs_in_and_forget_logs_out",
 )
-def forget_of_pyramid_ends_nothing(delitem):
+def forget_of_pyramid_keeps_the_session(delitem):
     return lambda self, key: None
 
 
@@ -309,7 +309,7 @@ def pyramid_accepts_every_csrf_token(check_csrf_token):
     tests="test_django_auth.py::test_a_login_binds_the_user",
     raises="ValueError",  # of an empty list
 )
-def a_login_of_django_binds_no_user(bind_user):
+def a_login_of_django_sets_no_user(bind_user):
     return lambda *, request, user, **_: None
 
 
@@ -318,7 +318,7 @@ def a_login_of_django_binds_no_user(bind_user):
     f"{FRAMEWORKS}.django.auth:_end_other_sessions",
     tests="test_django_auth.py",
 )
-def a_new_password_of_django_ends_nothing(end_other_sessions):
+def a_new_password_of_django_keeps_other_sessions(end_other_sessions):
     return lambda user: None
 
 
@@ -327,7 +327,7 @@ def a_new_password_of_django_ends_nothing(end_other_sessions):
     f"{FRAMEWORKS}.django.auth:_concerns_user",
     tests="test_django_auth.py::test_a_d",
 )
-def a_deleted_user_of_django_keeps_the_sessions(concerns_user):
+def deleting_a_user_of_django_keeps_the_sessions(concerns_user):
     def faulty(instance, *, raw=False):
         return False
 
@@ -342,5 +342,5 @@ def a_deleted_user_of_django_keeps_the_sessions(concerns_user):
     "sojourn._core.working_copy:WorkingCopy._record_late_change",
     tests="test_late_changes",
 )
-def late_changes_are_lost_in_silence(note_late_change):
+def late_changes_are_not_reported(record_late_change):
     return lambda self: None

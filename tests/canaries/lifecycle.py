@@ -35,7 +35,7 @@ def a_cancelled_request_is_committed(fail):
 
 
 @canary("A10", f"{LIFECYCLE}:SessionLifecycle.commit_after_error", tests="TestBareASGI")
-def an_error_handler_logs_out_in_vain(commit_after_error):
+def a_logout_in_an_error_handler_is_not_committed(commit_after_error):
     def faulty(self, *, store_failed):
         return None
 
@@ -72,7 +72,7 @@ def the_503_redirects(headers):
 
 
 @canary("W2", f"{SOCKET}._commit_changes", tests="web/test_websocket.py")
-def a_message_commits_nothing(commit):
+def a_websocket_message_commits_nothing(commit):
     async def faulty(self, copy, *, failed=False):
         self._closer.check_copy()
 
@@ -80,7 +80,7 @@ def a_message_commits_nothing(commit):
 
 
 @canary("W3", f"{SOCKET}._refresh_after_message", tests="web/test_websocket.py")
-def a_message_refreshes_nothing(refresh_after_message):
+def a_websocket_message_refreshes_nothing(refresh_after_message):
     async def faulty(self, copy):
         pass
 
@@ -96,7 +96,7 @@ def revocation_closes_no_connection(end):
 
 
 @canary("W4, B-41", f"{CONTROL}.sessions_ended", tests="test_connections websocket_users")
-def the_end_of_a_session_closes_no_connection(sessions_ended):
+def destroying_a_session_closes_no_connection(sessions_ended):
     def faulty(self, session_ids, reason):
         pass
 
@@ -104,7 +104,7 @@ def the_end_of_a_session_closes_no_connection(sessions_ended):
 
 
 @canary("W4", f"{CONTROL}.all_sessions_ended", tests="test_connections websocket_users")
-def the_end_of_all_sessions_closes_no_connection(all_sessions_ended):
+def revoking_all_sessions_closes_no_connection(all_sessions_ended):
     def faulty(self, before, reason):
         pass
 
@@ -128,7 +128,7 @@ def no_deadline_closes_a_socket(set_timer):
 
 
 @canary("W7", f"{CLOSER}.start", tests="websocket_close websocket_users")
-def an_end_during_the_handshake_is_ignored(start):
+def a_revocation_during_the_handshake_is_ignored(start):
     def faulty(self):
         self._open = True
         self._set_timer(self._copy.record if self._copy else None)
@@ -137,7 +137,7 @@ def an_end_during_the_handshake_is_ignored(start):
 
 
 @canary("W8", f"{SOCKET}._accept", tests="websocket_handshake")
-def a_session_may_begin_after_the_accept(accept):
+def a_session_can_be_created_after_the_accept(accept):
     async def faulty(self, copy, message):
         await accept(self, copy, message)
         if copy is not None:

@@ -1,4 +1,4 @@
-"""Canaries of the near cache: each condition under which a record is served, left out."""
+"""Canaries of the near cache: each omits one condition under which a record is served."""
 
 from tests.canaries.registry import canary
 
@@ -8,7 +8,7 @@ TESTS = "near_cache"
 
 
 @canary("N1", f"{CACHE}.is_young", tests=TESTS)
-def records_in_memory_never_grow_old(is_young):
+def cached_records_never_expire(is_young):
     def faulty(self, entry, now):
         return True
 
@@ -16,7 +16,7 @@ def records_in_memory_never_grow_old(is_young):
 
 
 @canary("N1", f"{CACHE}.is_confirmed", tests=TESTS)
-def a_dead_subscription_is_not_noticed(is_confirmed):
+def an_interrupted_subscription_is_not_detected(is_confirmed):
     def faulty(self):
         return True
 
@@ -24,12 +24,12 @@ def a_dead_subscription_is_not_noticed(is_confirmed):
 
 
 @canary("N1", "sojourn.web.lifecycle:SAFE_METHODS", tests=TESTS)
-def every_method_is_served_from_memory(safe_methods):
+def requests_of_every_method_are_served_from_the_cache(safe_methods):
     return safe_methods | {"POST"}
 
 
 @canary("N1", "sojourn._core.loader:expired", tests="near_cache")
-def expired_sessions_are_served_from_memory(expired):
+def expired_sessions_are_served_from_the_cache(expired):
     def faulty(record, now):
         return None
 
@@ -37,7 +37,7 @@ def expired_sessions_are_served_from_memory(expired):
 
 
 @canary("N2", f"{CACHE}.discard", tests=TESTS)
-def revocations_do_not_reach_the_memory(discard):
+def revocations_do_not_reach_the_cache(discard):
     def faulty(self, session_id):
         pass
 
@@ -45,7 +45,7 @@ def revocations_do_not_reach_the_memory(discard):
 
 
 @canary("N2", "sojourn.live.connection_control:LiveControl._discard", tests=TESTS)
-def a_revocation_does_not_reach_the_memory_of_its_own_process(discard):
+def a_revocation_does_not_reach_the_cache_of_its_own_process(discard):
     def faulty(self, session_id):
         pass
 
@@ -53,7 +53,7 @@ def a_revocation_does_not_reach_the_memory_of_its_own_process(discard):
 
 
 @canary("N2", f"{CACHE}.put", tests=TESTS)
-def a_load_in_progress_brings_a_revoked_session_back(put):
+def a_load_in_progress_caches_a_revoked_session(put):
     def faulty(self, reservation, record):
         put(self, self.reserve(reservation.session_id), record)
 
@@ -61,7 +61,7 @@ def a_load_in_progress_brings_a_revoked_session_back(put):
 
 
 @canary("N2", f"{SUBSCRIBER}._on_message", tests=TESTS)
-def messages_are_ignored(on_message):
+def broadcast_messages_are_ignored(on_message):
     def faulty(self, message):
         if message.session_id in self._probes:
             on_message(self, message)
@@ -70,7 +70,7 @@ def messages_are_ignored(on_message):
 
 
 @canary("N2", f"{SUBSCRIBER}._on_gap", tests=TESTS)
-def a_gap_keeps_the_memory(on_gap):
+def a_gap_keeps_cached_records(on_gap):
     def faulty(self):
         self.request_confirmation()
 
@@ -78,7 +78,7 @@ def a_gap_keeps_the_memory(on_gap):
 
 
 @canary("N2", "sojourn._core.loader:compare_digest", tests=TESTS)
-def a_replaced_ticket_is_accepted_for_any_record(compare_digest):
+def a_replaced_ticket_is_accepted_for_every_record(compare_digest):
     def faulty(one, other):
         return True
 
@@ -86,7 +86,7 @@ def a_replaced_ticket_is_accepted_for_any_record(compare_digest):
 
 
 @canary("N3", "sojourn.web.installation:WebInstallation.set_written_cookie", tests=TESTS)
-def a_write_does_not_send_the_cookie(set_written_cookie):
+def a_write_sends_no_written_cookie(set_written_cookie):
     def faulty(self, copy, transport):
         return None
 
@@ -94,12 +94,12 @@ def a_write_does_not_send_the_cookie(set_written_cookie):
 
 
 @canary("N3", "sojourn.web.installation:_WRITTEN_COOKIE_MARGIN", tests=TESTS)
-def the_cookie_lives_shorter_than_the_records(margin):
+def the_written_cookie_expires_before_cached_records(margin):
     return -1
 
 
 @canary("N4", f"{CACHE}.discard", tests=TESTS)
-def a_write_leaves_the_older_record_in_memory(discard):
+def a_write_keeps_the_older_record_in_the_cache(discard):
     def faulty(self, session_id):
         pass
 
@@ -107,7 +107,7 @@ def a_write_leaves_the_older_record_in_memory(discard):
 
 
 @canary("N5", f"{CACHE}._remove_oldest", tests=TESTS)
-def the_memory_grows(remove_oldest):
+def the_cache_is_unbounded(remove_oldest):
     def faulty(self):
         pass
 
@@ -115,7 +115,7 @@ def the_memory_grows(remove_oldest):
 
 
 @canary("N5", f"{SUBSCRIBER}.after_fork", tests=TESTS)
-def a_forked_process_keeps_the_records_of_its_parent(after_fork):
+def a_forked_process_keeps_the_cache_of_its_parent(after_fork):
     def faulty(self):
         pass
 

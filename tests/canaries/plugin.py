@@ -1,4 +1,4 @@
-"""pytest plugin: plants the fault named by CANARY and reports the tests that see it.
+"""pytest plugin: plants the fault named by CANARY and reports the tests that detect it.
 
 Loaded with ``-p tests.canaries.plugin``. Without CANARY it reports every failed test.
 """
@@ -38,7 +38,7 @@ def _inherit(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Popen(subprocess.Popen[Any]):
-    """Plants the canary also in processes for which a test states the environment."""
+    """Plants the canary also in processes that a test starts with an environment of its own."""
 
     def __init__(self, *args: Any, env: Mapping[str, str] | None = None, **options: Any) -> None:
         super().__init__(*args, env=_inherit(os.environ if env is None else env), **options)

@@ -24,7 +24,7 @@ def redis_save_creates(save):
 
 
 @canary("S15", f"{REDIS}.list_by_index", tests=TESTS)
-def redis_lists_one_session_at_most(list_by_index):
+def redis_lists_only_one_session(list_by_index):
     async def faulty(self, name):
         return (await list_by_index(self, name))[:1]
 
@@ -48,7 +48,7 @@ def redis_broadcasts_lose_their_reason(publish):
 
 
 @canary("A22", f"{REDIS}.server_time", tests="test_server_time")
-def redis_answers_with_the_time_of_this_machine(server_time):
+def redis_returns_the_time_of_this_machine(server_time):
     async def faulty(self):
         return time.time_ns() // 1_000_000
 

@@ -155,7 +155,7 @@ def resolve(target: str) -> tuple[Any, str, Any]:
 
 
 def signature_changes(original: object, fault: object) -> str:
-    """Return in which way a fault cannot stand for its original; empty if it can."""
+    """Return why a fault cannot replace its original; empty if it can."""
     one, other = _function(original), _function(fault)
     if not isinstance(one, types.FunctionType) or not isinstance(other, types.FunctionType):
         return ""

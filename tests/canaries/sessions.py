@@ -13,7 +13,7 @@ REVOKER = "sojourn._core.revocation:Revoker"
 
 
 def load_nothing(self, ticket, client):
-    """Leave each session to ``Loader.load``."""
+    """Decline every immediate load."""
 
 
 @canary("A1, B-53", "sojourn.session:Session.get", tests="TestBareASGI")
@@ -119,7 +119,7 @@ def a_rotation_restarts_the_absolute_timeout(record_after_rotation):
 
 
 @canary("A11", f"{WORKING_COPY}.edit", tests="TestBareASGI test_session")
-def a_session_begins_after_the_first_byte(edit):
+def a_session_is_created_after_the_response_started(edit):
     def faulty(self):
         return self.access()
 
@@ -135,7 +135,7 @@ def access_is_not_recorded(access):
 
 
 @canary("W5", f"{WORKING_COPY}.follow_rotation", tests="websocket_users", raises="KeyError")
-def a_socket_does_not_follow_rotations(follow_rotation):
+def a_websocket_does_not_adopt_rotated_tickets(follow_rotation):
     def faulty(self, record):
         pass
 
@@ -179,7 +179,7 @@ def a_bulk_revocation_skips_a_session(delete):
 
 
 @canary("S16", f"{REVOKER}.revoke_indexed", tests="test_revocation", raises="StoreUnavailable")
-def a_refused_cutoff_ends_the_revocation(revoke_indexed):
+def a_failed_cutoff_ends_the_revocation(revoke_indexed):
     async def faulty(self, name, reason, *, keep, actor):
         await indexed_store(self._store).invalidate_logins(name, self.now() + 1)
         return await revoke_indexed(self, name, reason, keep=keep, actor=actor)

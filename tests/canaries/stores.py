@@ -1,4 +1,4 @@
-"""Canaries of the stores: S-laws over MemoryStore and SQLiteStore, and their flaws."""
+"""Canaries of the stores: the S laws over MemoryStore and SQLiteStore, and known flaws."""
 
 import asyncio
 
@@ -156,7 +156,7 @@ def any_format_is_read(from_bytes):
 
 
 @canary("B-21", "sojourn.record:Record.from_bytes", tests="test_record")
-def truncated_records_are_filled_up(from_bytes):
+def truncated_records_are_padded(from_bytes):
     def faulty(cls, session_id, data):
         if len(data) < _HEADER_BYTES:
             data = data.ljust(_HEADER_BYTES, b"\0") + pack_body(None, {}, {})
@@ -166,7 +166,7 @@ def truncated_records_are_filled_up(from_bytes):
 
 
 @canary("S10, A6", "sojourn._core.operations:replay", tests="core/test_writer TestBareASGI")
-def replay_ignores_the_newer_value(replay):
+def a_replay_overwrites_the_newer_value(replay):
     def faulty(log, data):
         return replay(log, None)
 
@@ -211,7 +211,7 @@ def sqlite_raises_errors_of_its_driver(to_store_error):
     tests="test_failures",
     raises="TimeoutError",
 )
-def a_cancelled_waiter_keeps_its_place(acquire):
+def a_cancelled_waiter_stays_in_the_queue(acquire):
     async def faulty(self, name, *, timeout=None):
         return await asyncio.shield(acquire(self, name, timeout=timeout))
 
@@ -306,7 +306,7 @@ def a_file_is_named_after_the_session_id(create):
 @canary(
     "B-50", "sojourn.stores.sqlite.database:DatabaseFile._restrict_permissions", tests="test_sqlite"
 )
-def the_database_stays_readable_by_others(restrict_permissions):
+def the_database_is_readable_by_others(restrict_permissions):
     def faulty(self):
         pass
 
@@ -331,7 +331,7 @@ def lost_events_are_not_noticed(read_events):
 
 
 @canary("S17", f"{WATCHER}.remove", tests="test_sqlite_events")
-def the_watcher_runs_for_ever(remove):
+def the_watcher_never_ends(remove):
     def faulty(self, subscription):
         pass
 
@@ -339,7 +339,7 @@ def the_watcher_runs_for_ever(remove):
 
 
 @canary("S12", f"{DATABASE}._compare_identity", tests="test_sqlite_failures")
-def a_replaced_file_is_used(compare_identity):
+def a_replaced_file_is_opened(compare_identity):
     def faulty(self):
         pass
 
@@ -352,7 +352,7 @@ def a_replaced_file_is_used(compare_identity):
     tests="test_sqlite_failures",
     raises="StoreError",
 )
-def a_damaged_file_is_not_unavailable(damaged):
+def a_damaged_file_raises_another_error(damaged):
     return frozenset()
 
 

@@ -1,4 +1,4 @@
-"""Each canary has a target and tests, and each law and answered flaw has a canary."""
+"""Each canary has a target and selects tests, and each law and answered flaw has a canary."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_every_answered_flaw_has_a_canary():
     assert flaws - {name for each in ALL.values() for name in each.breaks} == set()
 
 
-def test_no_canary_breaks_what_does_not_exist():
+def test_each_law_or_flaw_that_a_canary_breaks_exists():
     known = {*citations.LAWS, *(row.id for row in security_table.all_rows(security_table.read()))}
     assert {name for each in ALL.values() for name in each.breaks} - known == set()
 
@@ -72,12 +72,12 @@ class Derived(Base):
         f"{__name__}:Derived.inherited",
     ],
 )
-def test_a_missing_target_is_found(target):
+def test_a_missing_target_raises(target):
     with pytest.raises(MissingTarget):
         resolve(target)
 
 
-def test_a_signature_that_differs_is_found():
+def test_a_signature_that_differs_is_reported():
     async def asynchronous(value):
         pass
 
@@ -92,7 +92,7 @@ def test_a_signature_that_differs_is_found():
     assert registry.signature_changes(twice, anything) == ""
 
 
-def test_a_replaced_function_is_replaced_where_it_was_imported():
+def test_a_function_is_also_replaced_where_it_was_imported():
     from sojourn._core import loader, policy
 
     original = policy.expired
@@ -113,7 +113,7 @@ def test_a_replaced_function_is_replaced_where_it_was_imported():
         (ExceptionGroup("", [TypeError()]), (), False),
     ],
 )
-def test_only_an_assertion_or_an_expected_exception_sees_a_fault(error, raises, expected):
+def test_only_an_assertion_or_an_expected_exception_counts_as_detection(error, raises, expected):
     assert intended(error, raises) is expected
 
 
@@ -142,7 +142,7 @@ def test_the_verdict_follows_from_the_failed_tests(monkeypatch, code, lines, res
     assert runner.run(canary, {"a": "no law"}).result == "broken"
 
 
-def test_a_canary_without_its_target_is_refused(monkeypatch):
+def test_a_canary_without_its_target_raises(monkeypatch):
     canary = Canary(
         name="any", breaks=("S1",), targets=("sojourn:gone",), tests=(), raises=(), fault=twice
     )
@@ -154,6 +154,6 @@ def test_a_canary_without_its_target_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_planted_fault_is_seen(docstrings):
+def test_a_planted_fault_is_detected(docstrings):
     verdict = runner.run(ALL["memory_create_overwrites"], docstrings)
     assert verdict.result == "seen"

@@ -47,7 +47,7 @@ def a_cookie_path_may_hold_newlines(pattern):
 
 
 @canary("B-27", f"{COOKIES}:CookieReader.__init__", tests="unit/web/test_cookies")
-def a_nameless_cookie_counts_as_ours(init):
+def a_cookie_without_a_name_is_accepted(init):
     def faulty(self, name):
         self.name = name
         self._values = re.compile(rb";[ \t]*+=?+%b=([^;]*+)" % re.escape(name.encode())).findall
@@ -109,7 +109,7 @@ def vary_of_the_application_is_replaced(add_names):
 
 
 @canary("A13, B-4, B-6, B-8", f"{CACHING}:_unshared", tests="TestBareASGI test_cache_headers")
-def public_stays_beside_the_cookie(unshared):
+def cache_control_public_stays_beside_the_cookie(unshared):
     def faulty(control):
         return control
 
@@ -150,7 +150,7 @@ def every_origin_opens_a_socket(origin_allowed):
 
 
 @canary("B-43", "sojourn.web.origin:check_request", tests="unit/web/test_origin")
-def every_origin_may_change_something(check_request):
+def unsafe_requests_of_every_origin_are_accepted(check_request):
     def faulty(*args, **kwargs):
         return None
 
@@ -167,7 +167,7 @@ def every_directive_is_accepted(directives):
 
 
 @canary("B-23, B-28", "sojourn.web.asgi:SessionMiddleware.__call__", tests="security/test_tickets")
-def another_header_brings_a_ticket(call):
+def a_ticket_is_read_from_another_header(call):
     async def faulty(self, scope, receive, send):
         headers = [
             (b"cookie", b"sid=" + value) if name == b"x-session-id" else (name, value)
@@ -192,7 +192,7 @@ def every_transport_is_plain(classify):
     tests="unit/web/test_websocket_cancellation",
     raises="TimeoutError",
 )
-def a_message_is_dropped_with_its_receive(receive_message):
+def a_cancelled_receive_drops_its_message(receive_message):
     async def faulty(self, copy):
         self._undelivered = None
         return await receive_message(self, copy)
@@ -206,7 +206,7 @@ def a_message_is_dropped_with_its_receive(receive_message):
     tests="unit/web/test_websocket_refusals",
     raises="SessionGone",
 )
-def the_end_of_a_session_is_an_error_of_its_socket(end_for):
+def a_revocation_is_an_error_of_the_websocket(end_for):
     async def faulty(self, error):
         return False
 
@@ -214,7 +214,7 @@ def the_end_of_a_session_is_an_error_of_its_socket(end_for):
 
 
 @canary("A13", f"{WSGI}:WSGIExchange._is_complete_body", tests="unit/web/test_wsgi.py")
-def every_body_counts_as_whole(is_whole):
+def every_body_counts_as_complete(is_complete_body):
     def faulty(self, chunk):
         return True
 

@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["sojourn", "tests.fuzz.targets"]):
 
 
 def main() -> None:
-    """Fuzz one target until libFuzzer's limits are reached."""
+    """Fuzz one target until a limit of libFuzzer is reached."""
     target = TARGETS[sys.argv.pop(1)]
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

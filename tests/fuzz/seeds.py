@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.seeds
 
-Files are named by the hash of their content, as libFuzzer does.
+A file is named after the hash of its content, as libFuzzer does.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ SEEDS = {
 
 
 def main() -> None:
-    """Write each seed unless it is there."""
+    """Write each seed to its file."""
     for target, seeds in SEEDS.items():
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)

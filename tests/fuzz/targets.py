@@ -1,4 +1,4 @@
-"""Properties of every parser of untrusted bytes, one function for each.
+"""Properties of every parser of untrusted bytes, one function for each parser.
 
 A function returns for accepted and for rejected input, and raises if the parser is wrong.
 ``test_fuzz.py`` calls them with the corpus and with hypothesis, ``harness.py`` with a fuzzer.
@@ -43,13 +43,13 @@ SCALARS = (type(None), bool, int, float, str, bytes, datetime, date, time, timed
 
 
 def cookie_header(data: bytes) -> None:
-    """Find our cookie in a Cookie header as a reader who splits and compares would."""
+    """Parse a Cookie header: the result equals that of a simple reference parser."""
     for name, reader in zip(NAMES, READERS, strict=True):
-        assert reader.find(data) == slowly_found(name.encode(), data), name
+        assert reader.find(data) == reference_find(name.encode(), data), name
 
 
-def slowly_found(name: bytes, header: bytes) -> tuple[str, ...]:
-    """Find the values of a cookie without a regular expression."""
+def reference_find(name: bytes, header: bytes) -> tuple[str, ...]:
+    """Return the values of a cookie; splits the header without a regular expression."""
     values = []
     for part in header.split(b";"):
         before, equals, value = part.lstrip(b" \t").partition(b"=")
@@ -59,7 +59,7 @@ def slowly_found(name: bytes, header: bytes) -> tuple[str, ...]:
 
 
 def cookie_written(data: bytes) -> None:
-    """Write any value, name, path and domain: refused, or one header line that reads back."""
+    """Build a cookie of any value, name, path and domain: refused, or one valid header line."""
     text = data.decode("latin-1")
     try:
         header = COOKIE.set(text, 60, now=0)
@@ -85,15 +85,15 @@ def cookie_written(data: bytes) -> None:
 
 
 def ticket(data: bytes) -> None:
-    """Open any text as a ticket: only what was issued opens, byte for byte."""
+    """Unseal any text: only issued tickets are accepted, byte for byte."""
     text = data.decode("latin-1")
     opened = RING.unseal(text, name=COOKIE_NAME)
-    assert opened == slowly_unsealed(text)
+    assert opened == reference_unseal(text)
     assert opened is None or (opened == ISSUED and text in (SEALED, SEALED_BEFORE))
 
 
 def altered_ticket(data: bytes) -> None:
-    """Lay bytes over a good ticket, text and sealed bytes alike: it opens only unchanged."""
+    """Unseal altered tickets, text and sealed bytes: only unchanged ones are accepted."""
     for good in (SEALED, SEALED_BEFORE):
         sealed = base64.urlsafe_b64decode(good + "==")
         mask = data[: len(sealed)].ljust(len(sealed), b"\0")
@@ -107,8 +107,8 @@ def altered_ticket(data: bytes) -> None:
         ticket(spliced.encode("latin-1"))
 
 
-def slowly_unsealed(text: str) -> Ticket | None:
-    """Open a ticket as its description says, step by step."""
+def reference_unseal(text: str) -> Ticket | None:
+    """Unseal a ticket step by step, as the format is documented."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{65}[AQgw]", text):
         return None
     sealed = base64.urlsafe_b64decode(text + "==")
@@ -122,7 +122,7 @@ def slowly_unsealed(text: str) -> Ticket | None:
 
 
 def record(data: bytes) -> None:
-    """Read any bytes as a record: unreadable, or every field is what the layout says."""
+    """Decode any bytes as a record: unreadable, or every field has its documented position."""
     try:
         found = Record.from_bytes(bytes(16), data)
     except UnreadableRecord:
@@ -140,7 +140,7 @@ def record(data: bytes) -> None:
 
 
 def body(data: bytes) -> None:
-    """Read any bytes as the body of a record: unreadable, or it survives being written again."""
+    """Decode any bytes as the body of a record: unreadable, or encoded and decoded again."""
     found = msgspec.structs.replace(EMPTY, body=data)
     try:
         listed = found.index_names()
@@ -170,12 +170,12 @@ assert EMPTY.contents() == Contents(None, {}, {})
 
 
 def value(data: bytes) -> None:
-    """Decode any bytes as a value: refused, or a value of the closed list of types."""
+    """Decode any bytes as a value: refused, or a value of an accepted type."""
     try:
         found = codec.decode(data)
     except ValueError:  # msgspec.DecodeError is one
         return
-    known(found)
+    assert_known_types(found)
     try:
         again = codec.encode("key", found)
     except NotSerializable:
@@ -183,8 +183,8 @@ def value(data: bytes) -> None:
     assert codec.encode("key", codec.decode(again)) == again
 
 
-def known(found: object) -> None:
-    """Make sure that a decoded value consists of nothing but the types a session may hold."""
+def assert_known_types(found: object) -> None:
+    """Assert that a decoded value contains only types that a session may hold."""
     left = [found]  # no recursion: Python 3.13 lets C code go deeper than ours
     while left:
         match left.pop():
@@ -197,17 +197,19 @@ def known(found: object) -> None:
 
 
 def sealed(data: bytes) -> None:
-    """Lay bytes over sealed bodies, and take them as one: only what was sealed opens."""
+    """Decrypt altered bodies and other bytes: only unchanged bodies are accepted."""
     for sealer, good in SEALED_BODIES:
         mask = data[: len(good)].ljust(len(good), b"\0")
         changed = bytes(a ^ b for a, b in zip(good, mask, strict=True))
         at = data[0] % len(good) if data else 0
         for found in (data, changed, good[:at] + data[1:] + good[at:], good[:at], good + data):
-            opened_only_unchanged(sealer, found, good)
+            assert_unchanged_if_accepted(sealer, found, good)
 
 
-def opened_only_unchanged(sealer: SecretCipher | TicketCipher, found: bytes, good: bytes) -> None:
-    """Open a body: refused, or the good one but for the slot of a verifier that is not used."""
+def assert_unchanged_if_accepted(
+    sealer: SecretCipher | TicketCipher, found: bytes, good: bytes
+) -> None:
+    """Decrypt a body: refused, or equal to the valid one except for the unused verifier slot."""
     try:
         contents = sealer.decrypt(msgspec.structs.replace(EMPTY, body=found), ISSUED.verifier)
     except UnreadableRecord:
@@ -232,7 +234,7 @@ SEALED_BODIES = tuple(
 
 
 def csrf_token(data: bytes) -> None:
-    """Lay bytes over a good token, and take them as one: only the same secret proof passes."""
+    """Check altered tokens and other text: only unmodified tokens are accepted."""
     hashes = [hash_verifier(ISSUED.verifier)]
     for text in (data.decode("latin-1"), data.decode("utf-8", "surrogateescape")):
         assert not CSRF.check(text, hashes) or text == CSRF_TOKEN
@@ -247,7 +249,7 @@ CSRF_TOKEN = CSRF.make(hash_verifier(ISSUED.verifier))
 
 
 def stored(data: bytes) -> None:
-    """Read any bytes as what a server keeps of a session: unreadable, or it is written again."""
+    """Decode any bytes as the value of a Redis key: unreadable, or encoded and decoded again."""
     lists = redis_encoding.digests_of(data)
     redis_encoding.created_at(data)
     try:
@@ -260,7 +262,7 @@ def stored(data: bytes) -> None:
 
 
 def announcement(data: bytes) -> None:
-    """Read any bytes as an announcement: passed over, or one that says the same again."""
+    """Decode any bytes as a broadcast message: ignored, or encoded and decoded again."""
     found = redis_encoding.decode_message(data)
     if found is not None:
         again = redis_encoding.encode_message(

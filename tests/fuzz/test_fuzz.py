@@ -1,6 +1,6 @@
-"""Untrusted bytes crash no parser, forgeries are rejected, and hostile headers are cheap.
+"""Untrusted bytes crash no parser, forgeries are refused, and hostile headers are cheap.
 
-Each target of ``targets.py`` gets the files of its corpus and random input of hypothesis.
+Each target of ``targets.py`` receives the files of its corpus and random input of hypothesis.
 """
 
 import time
@@ -33,7 +33,7 @@ SEEDED = {
 
 
 def feed(target, number):
-    """Give a target that many examples."""
+    """Call a target with the given number of generated examples."""
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
     @settings(max_examples=number, suppress_health_check=slow)

@@ -16,7 +16,7 @@ ROLES = {"root": True, "reader": "read"}
 
 
 def allow(request):
-    """Admit ``root``, and ``reader`` to read."""
+    """Allow ``root`` everything, and ``reader`` to read."""
     return ROLES.get(request.user, False)
 
 
@@ -74,7 +74,7 @@ class Site:
 
     Args:
         kind: ``asgi`` or ``wsgi``.
-        store: of the sessions.
+        store: holds the sessions.
         options: of ``sojourn.admin.app``.
     """
 
@@ -113,7 +113,7 @@ def token_of(page):
 
 
 def fill_in(client, path, **fields):
-    """Open the form of a page, fill it in and return the response."""
+    """Load a page, fill its form in, submit it and return the response."""
     page = client.get(path)
     assert page.status_code == 200, page.text
     data = {"csrf_token": token_of(page), "reason": "stolen laptop", **fields}

@@ -32,7 +32,7 @@ async def login(request: Request) -> RedirectResponse:
 
 
 async def home(request: Request) -> HTMLResponse:
-    """Show who is logged in; open a socket."""
+    """Show the user; the page opens a WebSocket."""
     return HTMLResponse(PAGE % (request.session.user or "no user"))
 
 

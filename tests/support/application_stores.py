@@ -17,7 +17,7 @@ WHOLE = "sojourn:default:"
 
 
 class OverValkey:
-    """Gives each application a store in the emptied server, and inspects it."""
+    """Gives each application a store in the emptied server, and reads its records."""
 
     timeout = 2.0
 
@@ -43,7 +43,7 @@ class OverValkey:
 
 
 class OverPostgres:
-    """Gives each application a store in the emptied database, and inspects it."""
+    """Gives each application a store in the emptied database, and reads its records."""
 
     timeout = 2.0
 
@@ -70,7 +70,7 @@ class OverPostgres:
 
 
 class OverSQLite:
-    """Gives each application a store in a new file, and inspects it."""
+    """Gives each application a store in a new file, and reads its records."""
 
     @pytest.fixture(autouse=True)
     def folder(self, tmp_path):
@@ -95,7 +95,7 @@ class OverSQLite:
 
 
 class OverMigration:
-    """Gives each application two stores between which sessions move, and inspects both."""
+    """Gives each application two stores between which sessions move, and reads their records."""
 
     prepare = False
 

@@ -1,4 +1,4 @@
-"""Memory stores with broadcast, whose messages are cut, held, duplicated and reordered."""
+"""Memory stores with broadcast; messages can be lost, held, duplicated and reordered."""
 
 import threading
 import time
@@ -12,12 +12,12 @@ _WAIT_TIMEOUT = 10.0
 
 
 class Bus:
-    """Carries the messages of one store to its subscribers.
+    """Delivers the messages of one store to its subscribers.
 
     Attributes:
-        cut: no message arrives, and no gap is reported.
+        cut: messages are lost, and no gap is reported.
         held: messages that wait for ``release``; None to deliver each at once.
-        copies: how often each message arrives.
+        copies: how often each message is delivered.
         published: every message.
     """
 
@@ -46,13 +46,13 @@ class Bus:
         self.held = []
 
     def release(self, order=lambda messages: messages):
-        """Deliver what was held, in the order that a function of the messages returns."""
+        """Deliver the held messages, in the order that a function of them returns."""
         held, self.held = self.held, None
         for message in order(held):
             self.deliver(message)
 
     def reconnect(self):
-        """Report a gap to every subscriber, as after a connection that was lost."""
+        """Report a gap to every subscriber, as after a lost connection."""
         self.cut = False
         for subscription in list(self.subscriptions):
             subscription.on_gap()
@@ -65,10 +65,10 @@ class BusSubscription:
         on_gap()
 
     def watch(self, session_id):
-        """Nothing is published about changes."""
+        """Do nothing: changes are not published."""
 
     def unwatch(self, session_id):
-        """As ``watch``."""
+        """Do nothing, as ``watch``."""
 
     def close(self):
         if self in self.bus.subscriptions:
@@ -76,7 +76,7 @@ class BusSubscription:
 
 
 class BroadcastingStore(_ListableStore):
-    """A memory store with coroutines only, as one on a server."""
+    """A memory store that only has coroutines, as one on a server."""
 
     def __init__(self):
         super().__init__()

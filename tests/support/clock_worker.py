@@ -1,4 +1,4 @@
-"""A process whose wall clock is wrong; carries out the commands that it reads, one JSON line each.
+"""A process whose wall clock is wrong; executes the commands that it reads, one JSON line each.
 
 Arguments: the URL of the store, and the milliseconds by which the clock is ahead.
 """

@@ -37,7 +37,7 @@ def environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @dataclass
 class Answer:
-    """What a command has returned."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -71,7 +71,7 @@ def run(
 
 
 def _own_terminal() -> None:
-    """Receive Ctrl-C of the terminal, which a job in the background would ignore."""
+    """Receive Ctrl-C of the terminal, which a background job would ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -119,7 +119,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def end(self) -> tuple[int, str]:
-        """Wait until the command ends; return its exit code and everything that it has shown."""
+        """Wait until the command ends; return its exit code and its whole output."""
         deadline = time.monotonic() + PATIENCE
         while self._read(0.1):
             assert time.monotonic() < deadline, (
@@ -130,7 +130,7 @@ class Terminal:
         return self._process.wait(PATIENCE), self.output
 
     def _read(self, seconds: float) -> bool:
-        """Read what is there; return False at the end."""
+        """Read the available output; return False at the end."""
         if not select.select([self._master], [], [], seconds)[0]:
             return True
         try:

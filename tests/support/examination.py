@@ -1,4 +1,4 @@
-"""Examinations by the doctor, and what tests assert about their findings."""
+"""Examinations by the doctor, and assertions about their findings."""
 
 from contextlib import closing
 from typing import Any
@@ -9,7 +9,7 @@ SECRET = "of-the-application-8Ld2vXq7NpR4"
 
 
 def examined(url: str | None = None, **options: Any) -> Report:
-    """Return the report about an installation."""
+    """Return the report on an installation."""
     options = {"secret_text": SECRET, "round_trips": 2, **options}
     with closing(CheckContext(url=url, **options)) as context:
         return examine(context)
@@ -21,12 +21,12 @@ def codes(report: Report) -> set[str]:
 
 
 def found(report: Report, code: str, *words: str) -> Finding:
-    """Return the only finding with a code, whose text says what was found and what to do.
+    """Return the only finding with a code; assert that its text contains the given words.
 
     Args:
         report: of an examination.
         code: of the finding.
-        words: parts of its text.
+        words: expected parts of its text.
     """
     matching = [finding for finding in report.findings if finding.code == code]
     assert len(matching) == 1, f"{code} in {[(each.code, each.found) for each in report.findings]}"
@@ -38,7 +38,7 @@ def found(report: Report, code: str, *words: str) -> Finding:
 
 
 def assert_healthy(report: Report) -> None:
-    """Assert that an installation was examined completely, and has neither errors nor warnings."""
+    """Assert that an installation was examined completely, without errors and warnings."""
     # A machine that runs many tests is slow.
     serious = [
         each

@@ -1,4 +1,4 @@
-"""A server on a free port that sends the same bytes after each request, whatever it was."""
+"""A server on a free port that sends the same bytes after each request."""
 
 import contextlib
 import socket

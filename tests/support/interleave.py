@@ -1,8 +1,8 @@
 """interleave: run a scenario once for each order of its participants' store calls.
 
-The engine waits for store calls only, so their order is all that a race consists of. A participant
+The engine waits only for store calls, so their order determines the result of a race. A participant
 is held before each call of a store from ``interleaving.wrap``; when all are held, waiting or done,
-the schedule chooses the next one. Schedules are enumerated depth first, without chance or sleeping.
+the schedule chooses the next one. Schedules are enumerated depth first; nothing is random.
 """
 
 from __future__ import annotations

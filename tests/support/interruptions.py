@@ -21,9 +21,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         reached: it suspended often enough to be interrupted.
-        result: what it returned; None if it raised.
-        error: what it raised; None if it returned.
-        lost: a request or an answer of the store was lost.
+        result: its result; None if it raised.
+        error: its exception; None if it returned.
+        lost: a request or a reply of the store was lost.
     """
 
     reached: bool

@@ -1,4 +1,4 @@
-"""Cookies as other session libraries sign them."""
+"""Cookies signed as other session libraries sign them."""
 
 import json
 from base64 import b64encode

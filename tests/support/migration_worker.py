@@ -1,4 +1,4 @@
-"""A process that reads, writes, logs in and revokes during a migration, and records what was done.
+"""A process that reads, writes, logs in and revokes during a migration, and records its actions.
 
 Arguments: a JSON file with the settings. It works until SIGTERM, then writes its notes beside it.
 """
@@ -21,7 +21,7 @@ CONCURRENCY = 6
 
 
 def open_sessions(settings):
-    """Return the installation of a step of the deployment."""
+    """Return the installation for a step of the deployment."""
     old, new, step = settings["old"], settings["new"], settings["step"]
     store = {
         "old": old,
@@ -94,7 +94,7 @@ class Worker:
         assert [each.id for each in listed] == [session.id], f"{one['name']}: {listed}"
 
     async def revoke(self, task):
-        """Revoke a session without a client, or all sessions of a user of this task."""
+        """Revoke a session outside of a request, or all sessions of a user of this task."""
         if self.idle and self.random.random() < 0.7:
             session_id = self.idle.pop()
             assert await self.sessions.arevoke(session_id) is True, f"{session_id} is lost"
@@ -112,7 +112,7 @@ class Worker:
         one["cookie"] = None
 
     async def begin(self, task):
-        """Begin a session."""
+        """Create a session."""
         name = f"{self.number}-{task}-{self.random.getrandbits(64):x}"
         visitor = Visitor(self.sessions)
         async with visitor.visit() as session:
@@ -123,7 +123,7 @@ class Worker:
 
 
 def main():
-    """Work, and write the records."""
+    """Work until the signal, then write the notes."""
     path = Path(sys.argv[1])
     settings = json.loads(path.read_text())
     notes = asyncio.run(Worker(settings).run())

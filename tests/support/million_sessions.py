@@ -1,8 +1,8 @@
-"""Fills a store with many sessions, past its own calls: 1,000,000 take about ten seconds.
+"""Fills a store with many sessions without its own calls: 1,000,000 take about ten seconds.
 
 ``fill(url, 1_000_000)`` in a test, or ``python -m tests.support.million_sessions URL [COUNT]``.
-Records, users and labels depend on the number of a session and on the seed alone, so that a test
-can compute what it must find.
+Records, users and labels depend only on the number of a session and on the seed, so that a test
+can compute the expected result.
 """
 
 import random
@@ -43,7 +43,7 @@ _KEPT = DAY
 
 
 def user_of(number: int, users: int) -> str | None:
-    """Return the user of a session: every second one has logged in."""
+    """Return the user of a session: every second session has a login."""
     return None if number % 2 else f"user-{number // 2 % users}"
 
 
@@ -208,7 +208,7 @@ def _fill_postgresql(url: str, realm: str, records: Iterator[Record]) -> None:
 
 
 class _Node:
-    """A connection that sends commands ahead of their replies."""
+    """A connection that sends batches of commands before it has read the previous replies."""
 
     def __init__(self, host: str, port: int, database: str = "") -> None:
         self._socket = socket.create_connection((host, port), timeout=60)
@@ -217,13 +217,13 @@ class _Node:
             self.send([_command(b"SELECT", database.encode())])
 
     def send(self, commands: list[bytes]) -> None:
-        """Send a batch after the replies to the one before have arrived."""
+        """Send a batch after the replies to the previous batch."""
         self.wait()
         self._socket.sendall(b"".join(commands))
         self._unanswered = len(commands)
 
     def wait(self) -> None:
-        """Read the missing replies, of which each is one line."""
+        """Read the outstanding replies, one line each."""
         while self._unanswered:
             received = self._socket.recv(1 << 16)
             assert received, "the server has closed the connection"

@@ -1,4 +1,4 @@
-"""A process with a near cache, simulated: its installation, and requests without a server."""
+"""A simulated process with a near cache: its installation, and requests without a server."""
 
 from unittest.mock import patch
 
@@ -27,11 +27,11 @@ class Time:
 
 
 class OneStore:
-    """A store as one process sees it, with a bus of its own.
+    """The store of one process, with a bus of its own.
 
     Args:
         shared: the store of all processes.
-        buses: of all processes; messages of this one go to each.
+        buses: of all processes; messages of this process are sent to each.
         bus: of this process.
     """
 
@@ -53,7 +53,7 @@ class OneStore:
 
 
 class Broadcaster:
-    """Publishes in the calling thread, in the place of the library's."""
+    """Publishes in the calling thread; replaces the library's class."""
 
     def __init__(self, store, *_):
         self._store = store
@@ -62,7 +62,7 @@ class Broadcaster:
         run(self._store.publish(kind, *session_ids, version=version, reason=reason))
 
     def close(self):
-        """Nothing runs."""
+        """Do nothing: there is no thread."""
 
 
 class Client:
@@ -86,7 +86,7 @@ class Client:
                 self.cookies[key] = (text, self.time.now + lifetime)
 
     def copy(self):
-        """Return a client with the ticket only, such as a thief's."""
+        """Return a client with the ticket only, as an attacker who has stolen it."""
         other = Client(self.time)
         other.cookies = {k: v for k, v in self.cookies.items() if not k.endswith("-written")}
         return other
@@ -102,7 +102,7 @@ class Request(SessionLifecycle):
 
 
 class Process:
-    """One process, whose subscriber works in the calling thread.
+    """One process, whose subscriber runs in the calling thread.
 
     Args:
         store: shared with other processes.
@@ -128,7 +128,7 @@ class Process:
             self.subscriber.request_confirmation = lambda: None
 
     def request(self, client, act=None, *, method="GET", status=200):
-        """Send a request; return what the session held, None if there was none."""
+        """Send a request; return the data of its session, None if there was none."""
         self.time.now += 0.002
         request = Request(self.sessions.web, method)
         waiting = request.begin("https", b"localhost", client.header())
@@ -143,12 +143,12 @@ class Process:
         return found
 
     def confirm(self):
-        """Have the subscription confirmed."""
+        """Confirm the subscription."""
         while not self.cache.is_confirmed():
             self.subscriber.probe()
 
     def warm(self, client):
-        """Have the record of a client in memory."""
+        """Load the record of a client into the cache."""
         self.confirm()
         self.request(client)
         assert self.cache.get(self.session_id(client)) is not None

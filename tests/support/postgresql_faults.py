@@ -1,4 +1,4 @@
-"""What the fault tests of the PostgreSQL store have in common."""
+"""Helpers of the fault tests of the PostgreSQL store."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def store_at(url, timeout=DEADLINE):
 
 
 async def fails_within(call, seconds=LATEST, match=None):
-    """Check that a call raises StoreUnavailable in time; return the error."""
+    """Assert that a call raises StoreUnavailable in time; return the error."""
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match=match) as caught:
         await call
@@ -45,7 +45,7 @@ async def until(condition, what):
 
 
 async def recovered(call):
-    """Return the result of a call, made until the store answers; at most five seconds."""
+    """Call repeatedly until the store answers, at most five seconds; return the result."""
     deadline = time.monotonic() + 5
     while True:
         try:
@@ -62,7 +62,7 @@ def files():
 
 @contextlib.contextmanager
 def leaving_nothing(server):
-    """Check that the block leaves no thread, file or connection of this process.
+    """Assert that the block leaves no thread, file or connection of this process open.
 
     A call that timed out sends the server a cancel request, for at most a second afterwards.
     """
@@ -75,6 +75,6 @@ def leaving_nothing(server):
 
 
 async def tasks_end(way):
-    """Wait until no task runs beside that of the test."""
+    """Wait until no task except that of the test is running."""
     if way is with_loop:
         await until(lambda: len(asyncio.all_tasks()) == 1, "every task ended")

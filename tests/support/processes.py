@@ -20,7 +20,7 @@ def serving(*command: str, folder: Path, environ: Mapping[str, str] | None = Non
 
     Args:
         command: a module and its arguments.
-        folder: the working directory, where the default store would be.
+        folder: the working directory, which contains the default store.
         environ: variables to add.
     """
     port = free_port()

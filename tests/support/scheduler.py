@@ -1,8 +1,8 @@
 """Schedulers: hold tasks or threads before each step, and let one at a time continue.
 
-Tasks: an event loop lets its selector wait only when no task can run; the selector here then
-lets the next task continue. Threads: a thread waits for another one in ``ThreadFuture.wait``, which
-is patched. A step during which the store works in another thread counts as running.
+Tasks: an event loop waits in its selector only if no task can run; the selector here then lets the
+next task continue. Threads: a thread waits for another one in ``ThreadFuture.wait``, which is
+patched. A step during which the store works in another thread counts as running.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _participant: Final = contextvars.ContextVar[int | None]("participant", default=
 
 
 class _IdleSelector(selectors.DefaultSelector):
-    """Calls ``on_idle`` when no task can run and the loop would wait."""
+    """Calls ``on_idle`` if no task can run and the loop would wait."""
 
     on_idle: Callable[[], bool] | None = None
 

@@ -15,7 +15,7 @@ HOUR = 3_600_000
 
 
 class ClockedStore(ForwardingStore):
-    """A store in memory with a clock of its own, as a server has.
+    """A memory store with a clock of its own, as a server has.
 
     Attributes:
         clock: of the server.
@@ -66,7 +66,7 @@ class Machine:
 
 @contextmanager
 def machine_clocks(wall, monotonic=None):
-    """Give the installations that are created in the block other clocks of the machine."""
+    """Give other clocks to the installations that are created in the block."""
     original = clock_module.ServerClock
 
     def with_clocks(store):
@@ -81,6 +81,6 @@ def machine_clocks(wall, monotonic=None):
 
 
 def sessions_on(machine, store, **options):
-    """Return an installation on a machine, over a store whose clock it may use."""
+    """Return an installation on a machine, over a store with a clock."""
     with machine_clocks(machine.wall, machine.monotonic):
         return Sessions(store=store, secret=b"clocks-that-differ-8Kq2Zr5Wm1Xc", **options)

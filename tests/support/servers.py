@@ -77,7 +77,7 @@ class Server:
 
     @property
     def log(self):
-        """What the server printed, of all its starts."""
+        """The output of the server, of all its starts."""
         return "".join(path.read_text() for path in self._logs())
 
     def _logs(self):
@@ -121,7 +121,7 @@ class Server:
             raise AssertionError(f"the server did not stop:\n{self.log}") from None
 
     def kill(self):
-        """End the process and its workers as a crash would (SIGKILL)."""
+        """Kill the process and its workers (SIGKILL), as a crash would."""
         for child in self.workers():
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)

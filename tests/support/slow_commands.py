@@ -1,4 +1,4 @@
-"""Finds commands that hold a Valkey server for long, by its SLOWLOG."""
+"""Finds commands that block a Valkey server for long, by its SLOWLOG."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -16,11 +16,11 @@ ATTEMPTS = 5
 
 
 async def without_slow_command(ports: Sequence[int], work: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of the work; fail if each time a command takes long.
+    """Return the result of the work; fail if a command is slow in every attempt.
 
     Args:
         ports: of the servers; none for stores without SLOWLOG.
-        work: is done again if a command was slow.
+        work: is repeated if a command was slow.
     """
     slow: list[tuple[int, bytes]] = []
     admins = [redis.Redis(port=port) for port in ports]

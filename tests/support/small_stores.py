@@ -36,7 +36,7 @@ class PlainStore:
 
 
 class CapableStore:
-    """A store over a ``MemoryStore``, with bulk and immediate calls made of single ones.
+    """A store over a ``MemoryStore``, whose bulk and immediate calls are made of single calls.
 
     Subclasses override methods to break them; ``inner`` stays correct.
     """

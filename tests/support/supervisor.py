@@ -1,7 +1,7 @@
 """Kills the servers of a test process that ends without stopping them, for example by SIGKILL.
 
-``supervise`` starts this file as a program, once for each test process. That program waits for the
-end of the test process, however it ends, and kills the servers that still run, with their children.
+``supervise`` starts this file as a program, once for each test process. The program waits for the
+end of the test process, then kills the servers that are still running, with their children.
 """
 
 import functools
@@ -35,7 +35,7 @@ def _start() -> int:
 
 
 def main(parent: int) -> None:
-    """Read process IDs from standard input until a process ends; kill those that still run."""
+    """Read process IDs from standard input until a process ends; kill the remaining ones."""
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
         # A process ID may be used again, a file descriptor of a process is that of one process.

@@ -1,4 +1,4 @@
-"""Exporters in memory: what OpenTelemetry and Prometheus export of an installation."""
+"""Exporters in memory: the data that OpenTelemetry and Prometheus export of an installation."""
 
 from contextlib import ExitStack
 
@@ -13,7 +13,7 @@ from sojourn import telemetry
 
 
 class Exporters:
-    """Providers and a registry of one test; closes what it has switched on."""
+    """Exporters and a registry of one test; closes what it has enabled."""
 
     def __init__(self):
         self.registry = CollectorRegistry()
@@ -33,23 +33,23 @@ class Exporters:
         self.meters.shutdown()
 
     def prometheus(self, sessions, **options):
-        """Switch Prometheus on."""
+        """Enable Prometheus."""
         started = telemetry.prometheus(sessions, registry=self.registry, **options)
         return self._stack.enter_context(started)
 
     def opentelemetry(self, sessions, **options):
-        """Switch OpenTelemetry on."""
+        """Enable OpenTelemetry."""
         started = telemetry.opentelemetry(
             sessions, meter_provider=self.meters, tracer_provider=self.tracers, **options
         )
         return self._stack.enter_context(started)
 
     def request(self):
-        """Return a block in which a request's span is the current one."""
+        """Return a block in which the span of a request is the current one."""
         return self.tracers.get_tracer("test").start_as_current_span("request")
 
     def spans(self, *names):
-        """Return the spans of sojourn so far, without those of the requests."""
+        """Return the spans of sojourn, without those of the requests."""
         return [
             span
             for span in self._spans.get_finished_spans()
@@ -61,7 +61,7 @@ class Exporters:
         return [span.to_json() for span in self._spans.get_finished_spans()]
 
     def take_spans(self):
-        """Return the names of the spans of sojourn since the last call, in order."""
+        """Return the names of sojourn's spans since the last call, in order."""
         names = [span.name for span in self.spans()]
         self._spans.clear()
         return names
@@ -71,11 +71,11 @@ class Exporters:
         return generate_latest(self.registry).decode()
 
     def sample(self, name, **labels):
-        """Return a sample of Prometheus of the default realm; None if there is none."""
+        """Return a sample of the default realm from Prometheus; None if there is none."""
         return self.registry.get_sample_value(name, {"realm": "default", **labels})
 
     def calls(self, operation, result="ok", **labels):
-        """Return how many store calls Prometheus has."""
+        """Return the number of store calls that Prometheus has counted."""
         name = "sojourn_store_call_duration_seconds_count"
         return self.sample(name, operation=operation, result=result, **labels) or 0
 
@@ -89,7 +89,7 @@ class Exporters:
         return found
 
     def points(self, name):
-        """Return the values or counts of a metric by their attributes without realm and system."""
+        """Return the values or counts of a metric by their attributes, without realm and system."""
         metric = self.metrics().get(name)
         hidden = {"sojourn.realm", "db.system.name"}
         return {

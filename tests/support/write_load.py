@@ -1,4 +1,4 @@
-"""Continuous saves, and a count of their outcomes, for tests that disturb servers."""
+"""Continuous saves and a count of their outcomes, for tests that disturb servers."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,12 @@ from sojourn.testing.records import make_record, next_version
 
 
 class Load:
-    """Eight sessions that are saved all the time, and what became of the saves.
+    """Eight sessions that are saved constantly, and the outcomes of the saves.
 
     Attributes:
-        acknowledged: the version of the last save that was acknowledged, by session.
-        failures: instants of calls that failed.
-        rolled_back: how many acknowledged versions were found to be missing, by session.
+        acknowledged: the version of the last acknowledged save, by session.
+        failures: instants of failed calls.
+        rolled_back: number of acknowledged versions that were missing, by session.
         lowest: the lowest version that was found when some were missing, by session.
     """
 
@@ -53,7 +53,7 @@ class Load:
             await asyncio.sleep(0.005)  # as many requests as a test needs, no more
 
     def _found(self, current):
-        """Note how much is missing of what was acknowledged; what follows is counted from here."""
+        """Count the acknowledged versions that are missing; continue from the version found."""
         missing = self.acknowledged[current.id] - current.version
         if missing > 0:
             self.rolled_back[current.id] = self.rolled_back.get(current.id, 0) + missing
@@ -61,11 +61,11 @@ class Load:
         self.acknowledged[current.id] = current.version
 
     def outage(self):
-        """Return for how many seconds calls failed."""
+        """Return the seconds between the first and the last failed call."""
         return self.failures[-1] - self.failures[0] if self.failures else 0.0
 
     async def lost(self):
-        """Return how many acknowledged versions of all sessions are not there."""
+        """Return the number of acknowledged versions that are missing in the store."""
         missing = sum(self.rolled_back.values())
         for session_id, version in self.acknowledged.items():
             found = await self.store.load(session_id)
@@ -74,7 +74,7 @@ class Load:
 
 
 async def under_load(store, disturb):
-    """Return the load after a disturbance, a function of it that a thread calls."""
+    """Run the load while a function of it runs in a thread; return the load."""
     load = Load(store)
     task = asyncio.ensure_future(load.run())
     while len(load.acknowledged) < 8:  # noqa: ASYNC110 - it does not know that it is watched

@@ -62,7 +62,7 @@ def test_a_weak_secret_is_refused_with_a_new_one_to_copy(weak, why):
     assert "at least 16 random bytes" in text
     fresh = text.rpartition(" ")[2]
     assert check_secrets(fresh, source="secret=")
-    assert len(weak) < 10 or str(weak) not in text, "a refused secret may be in use elsewhere"
+    assert len(weak) < 10 or str(weak) not in text, "a refused secret may be used by another application"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ class TestFile:
         assert read_or_create_secrets(path) == (first,)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        assert list(path.parent.iterdir()) == [path], "no draft is left"
+        assert list(path.parent.iterdir()) == [path], "no temporary file is left"
         assert len(first) == 43
 
     def test_the_umask_does_not_widen_permissions(self, tmp_path):

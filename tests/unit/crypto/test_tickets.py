@@ -181,7 +181,7 @@ def test_the_ticket_cache_is_bounded_and_keeps_no_invalid_text():
     opened = ring.unseal(first, name=NAME)
     for number in range(3 * MAX_CACHED_TICKETS):
         ring.unseal(f"{number:065d}A", name=NAME)
-    assert ring.unseal(first, name=NAME) is opened, "junk drives nothing out"
+    assert ring.unseal(first, name=NAME) is opened, "invalid text evicts no ticket"
     for number in range(2 * MAX_CACHED_TICKETS):
         ring.unseal(ring.seal(Ticket(number.to_bytes(16), bytes(16)), name=NAME), name=NAME)
     assert ring.cached_tickets() <= 2 * MAX_CACHED_TICKETS
