@@ -23,7 +23,7 @@ REPORT = "CANARY_REPORT"
 
 _STARTUP = str(Path(__file__).parent / "startup")
 
-# What tests raise to fail, by name: pytest.fail raises Failed.
+# Names of exceptions that tests raise to fail; pytest.fail raises Failed.
 _ASSERTIONS = {"AssertionError", "Failed"}
 
 _name = os.environ.get(CANARY, "")

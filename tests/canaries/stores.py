@@ -9,7 +9,7 @@ from tests.canaries.registry import canary
 MEMORY = "sojourn.stores.memory:MemoryStore"
 CALLBACK = "sojourn.stores.callback:CallbackStore"
 
-#: Of format 1: what precedes the body of a record.
+#: Size of the header of a record of format 1.
 _HEADER_BYTES = 122
 STATEMENTS = "sojourn.stores.sqlite.statements:Statements"
 EVENTS = "sojourn.stores.sqlite.events_table:EventsTable"

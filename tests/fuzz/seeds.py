@@ -21,7 +21,7 @@ from tests.fuzz.targets import EMPTY, HEADERS, SEALED, SEALED_BEFORE
 CORPUS = Path(__file__).parent / "corpus"
 
 DEEP = b"\x91" * 3_000 + b"\xc0"
-"""A list in a list, deeper than Python can go."""
+"""Lists nested deeper than the recursion limit of Python."""
 
 VALUES = [
     None,

@@ -29,7 +29,7 @@ COOKIE = Cookie("sid", secure=True, tail=b"; Path=/; Secure; HttpOnly; SameSite=
 COOKIE_AGE = b"; Max-Age=60; Expires=Thu, 01 Jan 1970 00:01:00 GMT"
 
 SECRETS = (b"newest secret of the fuzzer 4Kq8", b"an older secret of the fuzzer 9Zt")
-#: Bytes of a record before its body, as the layout says, by format; format 1 has no commit IDs.
+#: Documented size of a record's header in bytes, by format; format 1 has no commit IDs.
 HEADERS = {1: 122, 2: 138}
 
 COOKIE_NAME = b"__Host-sid"
@@ -150,7 +150,7 @@ def body(data: bytes) -> None:
         contents = found.contents()
     except UnreadableRecord:
         return
-    assert listed is not None, "what can be read can be listed"
+    assert listed is not None, "a readable body has readable index names"
     again = pack_body(contents.user, contents.labels, contents.data)
     assert msgspec.structs.replace(found, body=again).contents() == contents
     assert all(type(value) is bytes for value in contents.data.values())
@@ -179,13 +179,13 @@ def value(data: bytes) -> None:
     try:
         again = codec.encode("key", found)
     except NotSerializable:
-        return  # a foreign writer's keys, such as tuples: read, and not written again
+        return  # keys such as tuples can be decoded, but not encoded
     assert codec.encode("key", codec.decode(again)) == again
 
 
 def assert_known_types(found: object) -> None:
     """Assert that a decoded value contains only types that a session may hold."""
-    left = [found]  # no recursion: Python 3.13 lets C code go deeper than ours
+    left = [found]  # no recursion: in Python 3.13, C code may nest deeper than Python code
     while left:
         match left.pop():
             case dict() as items:
@@ -221,7 +221,7 @@ def assert_unchanged_if_accepted(
         assert found == good
 
 
-#: Where a body sealed to the ticket has the data key for the verifier from before a rotation.
+#: Offset of the data key for the previous verifier in a body that is encrypted by ticket.
 FORMER_SLOT = len(pack_body("ada", {"browser": "Firefox"}, {})) - 1 + 5 + 1 + 48
 REST = FORMER_SLOT + 48
 

@@ -16,7 +16,7 @@ from tests.fuzz.targets import COOKIE_NAME, READERS, RING, SEALED, TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
 
-#: Pieces that matter to the readers, so that random bytes get past the first check.
+#: Tokens of the formats, so that random bytes pass the first checks of the parsers.
 PIECES = [
     *(b"sid", b"__Host-sid", b"a.b", b"=", b";", b"; ", b",", b'"', b" ", b"\t", b"\0", b"\r\n"),
     *(SEALED.encode(), b"A" * 66, b"|", b"/", b"example.com", b"\x93", b"\xc0", b"\x80", b"\x81"),

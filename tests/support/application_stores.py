@@ -60,7 +60,7 @@ class OverPostgres:
     def stored(self, store):
         with self.postgresql.admin() as admin:
             if admin.execute("SELECT to_regclass('sojourn_cutoffs')").fetchone() == (None,):
-                return []  # made at the first use
+                return []  # created at the first use
             rows = admin.execute("SELECT id, record FROM sojourn_sessions").fetchall()
             cutoff = admin.execute(
                 "SELECT coalesce(max(instant), 0) FROM sojourn_cutoffs WHERE name = ''::bytea"

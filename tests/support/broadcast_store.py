@@ -7,7 +7,7 @@ from sojourn.store import BroadcastMessage
 from sojourn.testing.app_suite.base import _ListableStore
 from sojourn.testing.faults import FaultyStore
 
-#: Seconds for a thread of the library to do its work.
+#: Seconds to wait for a thread of the library.
 _WAIT_TIMEOUT = 10.0
 
 
@@ -111,7 +111,7 @@ def wait_until(condition):
     end = time.monotonic() + _WAIT_TIMEOUT
     while not condition():
         assert time.monotonic() < end, "the condition did not become true"
-        threading.Event().wait(0.001)  # another thread is at work
+        threading.Event().wait(0.001)  # polls another thread
 
 
 def confirm(sessions):
@@ -121,5 +121,5 @@ def confirm(sessions):
     while not cache.is_confirmed():
         assert time.monotonic() < end, "the subscription was not confirmed"
         cache.request_confirmation()
-        threading.Event().wait(0.001)  # the thread of the subscriber is at work
+        threading.Event().wait(0.001)  # polls the thread of the subscriber
     return cache

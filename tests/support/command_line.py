@@ -135,7 +135,7 @@ class Terminal:
             return True
         try:
             data = os.read(self._master, 65536)
-        except OSError:  # Linux reports the end of the other side as EIO
+        except OSError:  # Linux reports the closed other side as EIO
             return False
         self.output += data.decode(errors="replace")
         return bool(data)

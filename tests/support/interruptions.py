@@ -12,7 +12,7 @@ import anyio
 from sojourn.errors import StoreUnavailable
 from sojourn.stores.memory import MemoryStore
 
-#: The ways to interrupt a task.
+#: The kinds of interruption.
 KINDS: Final = ("cancel", "cancel twice", "timeout", "anyio scope")
 
 
@@ -116,7 +116,7 @@ async def background_tasks_ended(timeout: float = 5.0) -> bool:
     return False
 
 
-#: The calls of a store that unreliable stores wrap.
+#: The methods that ``SuspendingStore`` wraps.
 STORE_CALLS: Final = (
     *("load", "create", "save", "touch", "delete", "delete_many", "create_many"),
     *("save_login", "list_by_index", "invalidate_logins", "invalidate_all"),

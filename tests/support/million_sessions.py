@@ -34,10 +34,10 @@ DAY = 24 * 60 * 60 * 1000
 BROWSERS = ("Firefox", "Chrome", "Safari", "Edge", "Lynx")
 TENANTS = 1000
 
-#: Records that travel together.
+#: Records per batch.
 _BATCH = 10_000
 
-#: Milliseconds for which a server keeps a key whose session has ended; otherwise it would go away
+#: Milliseconds for which a server keeps the key of an ended session; otherwise it would expire
 #: during the test.
 _KEPT = DAY
 

@@ -123,7 +123,7 @@ class Process:
         self.subscriber = self.sessions.near_cache_subscriber
         if self.cache is not None:
             self.cache.monotonic, self.cache.wall = time.monotonic, time.wall
-            # The tests confirm explicitly: a thread would subscribe a second time at any instant.
+            # The tests confirm explicitly: a thread would do so at any instant.
             self.cache.request_confirmation = None
             self.subscriber.request_confirmation = lambda: None
 

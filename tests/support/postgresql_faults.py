@@ -19,7 +19,7 @@ WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "n
 #: Seconds.
 DEADLINE = 1.0
 
-#: Deadline and what a busy machine adds to it.
+#: The deadline, with a margin for a busy machine.
 LATEST = DEADLINE + 0.4
 
 
@@ -41,7 +41,7 @@ async def until(condition, what):
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline, f"still not: {what}"
-        await sleep(0.02)  # another process is at work
+        await sleep(0.02)  # polls another process
 
 
 async def recovered(call):
@@ -52,7 +52,7 @@ async def recovered(call):
             return await call()
         except StoreUnavailable:
             assert time.monotonic() < deadline, "the store does not recover"
-            await sleep(0.02)  # another process is at work
+            await sleep(0.02)  # polls another process
 
 
 def files():

@@ -25,10 +25,10 @@ REPOSITORY = Path(__file__).parent.parent.parent
 START = 30.0
 STOP = 10.0
 
-#: Made once: reading the certificates takes longer than most tests, which never use them.
+#: Created once: reading the certificates takes longer than most tests.
 TLS = ssl.create_default_context()
 
-#: What each worker of uvicorn prints once it serves.
+#: The line that each worker of uvicorn prints when it serves.
 STARTED = "Application startup complete."
 
 #: Attempts with another port: another process may take a free port before it is used.
@@ -150,7 +150,7 @@ class Server:
                     or self._logs()[-1].read_text().count(STARTED) >= self._workers
                 ):
                     return True
-            time.sleep(0.02)  # another process is at work
+            time.sleep(0.02)  # polls another process
         if self.process.poll() is None:
             self.kill()
         return False
@@ -182,7 +182,7 @@ async def eventually(poll, wanted):
             answer = await poll()
             if wanted(answer):
                 return answer
-            await asyncio.sleep(0.01)  # another process is at work
+            await asyncio.sleep(0.01)  # polls another process
     return None
 
 

@@ -7,11 +7,11 @@ import redis
 
 T = TypeVar("T")
 
-#: Microseconds for which a command may hold a server.
+#: Microseconds for which a command may block a server.
 LONGEST_COMMAND = 10_000
 
-#: The server measures with the clock on the wall: on a busy machine a command seems slow during
-#: which the system ran another process. It is another command each time.
+#: The server measures with the wall clock: on a busy machine a command seems slow if the system
+#: runs another process meanwhile. It is a different command each time.
 ATTEMPTS = 5
 
 

@@ -38,7 +38,7 @@ def main(parent: int) -> None:
     """Read process IDs from standard input until a process ends; kill the remaining ones."""
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
-        # A process ID may be used again, a file descriptor of a process is that of one process.
+        # A process ID may be reused, a file descriptor of a process is not.
         ended = os.pidfd_open(parent)
         selector.register(ended, selectors.EVENT_READ)
         running = True
@@ -70,7 +70,7 @@ def with_descendants(pids: list[int]) -> list[int]:
             parent = int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(stat.parent.name))
     found = list(pids)
-    for pid in found:  # it grows
+    for pid in found:  # the list grows
         found += children.get(pid, ())
     return found
 

@@ -41,7 +41,7 @@ class Load:
                 answer = await self.store.save(next_version(current), current.version)
                 if answer is SAVED:
                     current = next_version(current)
-                else:  # an earlier save whose answer was lost
+                else:  # an earlier save whose reply was lost
                     current = answer.newer if isinstance(answer, Conflict) else current
                     self._found(current)
                 self.acknowledged[record.id] = current.version
@@ -50,7 +50,7 @@ class Load:
                 with contextlib.suppress(StoreUnavailable):
                     current = await self.store.load(record.id) or current
                     self._found(current)
-            await asyncio.sleep(0.005)  # as many requests as a test needs, no more
+            await asyncio.sleep(0.005)  # limits the number of requests
 
     def _found(self, current):
         """Count the acknowledged versions that are missing; continue from the version found."""
@@ -77,10 +77,10 @@ async def under_load(store, disturb):
     """Run the load while a function of it runs in a thread; return the load."""
     load = Load(store)
     task = asyncio.ensure_future(load.run())
-    while len(load.acknowledged) < 8:  # noqa: ASYNC110 - it does not know that it is watched
+    while len(load.acknowledged) < 8:  # noqa: ASYNC110 - the load has no event for it
         await asyncio.sleep(0.01)
     await asyncio.to_thread(disturb, load)
-    await asyncio.sleep(1.0)  # some more of it afterwards
+    await asyncio.sleep(1.0)  # continue after the disturbance
     load.ending = True
     await task
     return load

@@ -1,4 +1,4 @@
-"""Which stores are used without coroutines."""
+"""immediate_store: whether a store is called without coroutines."""
 
 import pytest
 

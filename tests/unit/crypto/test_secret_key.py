@@ -62,7 +62,9 @@ def test_a_weak_secret_is_refused_with_a_new_one_to_copy(weak, why):
     assert "at least 16 random bytes" in text
     fresh = text.rpartition(" ")[2]
     assert check_secrets(fresh, source="secret=")
-    assert len(weak) < 10 or str(weak) not in text, "a refused secret may be used by another application"
+    assert len(weak) < 10 or str(weak) not in text, (
+        "a refused secret may be used by another application"
+    )
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def wait_for(condition):
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.001)  # other threads get ready: nothing to wait on but the clock
+        time.sleep(0.001)  # polls other threads, which have no event
 
 
 def queue_behind(server, numbers):

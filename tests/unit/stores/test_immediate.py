@@ -204,7 +204,7 @@ def test_with_a_locked_database_peek_reads_and_swap_declines(path, sqlite_store,
 
 def test_a_peek_of_a_database_locked_for_readers_is_declined(path, sqlite_store, record):
     """S12: SQLite returns "busy" at once."""
-    sqlite_store.before_fork()  # an exclusive lock needs a moment without connections
+    sqlite_store.before_fork()  # an exclusive lock requires that no connection is open
     with locked(path, "PRAGMA locking_mode = EXCLUSIVE", "BEGIN IMMEDIATE"):
         sqlite_store.after_fork_in_parent()
         with pytest.raises(StoreError):
@@ -254,7 +254,7 @@ def test_calls_of_a_paused_store_are_declined(sqlite_store, record):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads is the subject
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the test forks a process with threads
 def test_after_a_fork_each_process_opens_its_own_connections(sqlite_store, record):
     child = os.fork()
     if child == 0:

@@ -69,7 +69,7 @@ def test_expired_records_are_deleted_and_no_others():
     purger = Purger(store, clock, 0.001)
     purger.start()
     try:
-        wait_until(lambda: store.calls.count("purge") > 3)  # it has seen every record
+        wait_until(lambda: store.calls.count("purge") > 3)  # it has examined every record
         assert run(records.count(clock())) == 3
         clock.advance("5 seconds")
         wait_until(lambda: not records.records())

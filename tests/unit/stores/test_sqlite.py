@@ -68,7 +68,7 @@ async def longest_stall(waiting):
     """Return the longest time in seconds for which a call blocked the event loop."""
     longest, last = 0.0, time.monotonic()
     while not waiting.done():
-        await asyncio.sleep(0.001)  # its delay shows how long the loop was blocked
+        await asyncio.sleep(0.001)  # its delay is the time for which the loop was blocked
         longest = max(longest, time.monotonic() - last)
         last = time.monotonic()
     return longest
@@ -356,7 +356,7 @@ async def test_a_disk_error_fails_its_whole_batch_and_no_later_one(store, monkey
     """S12: it also rolls back the earlier writes of the batch."""
 
     def broken(connection, record):
-        connection.execute("ROLLBACK")  # what SQLite does by itself when the disk fails
+        connection.execute("ROLLBACK")  # as SQLite does when the disk fails
         raise sqlite3.OperationalError("disk I/O error")
 
     records = [make_record() for _ in range(3)]
@@ -504,7 +504,7 @@ async def test_the_log_of_an_idle_store_is_checkpointed(path, monkeypatch):
                 break
         await asyncio.sleep(0.01)
     else:
-        pytest.fail("the record never came into the database itself")
+        pytest.fail("the record was not moved into the database file")
     store.close()
 
 
@@ -548,7 +548,7 @@ def test_a_collected_store_leaves_no_thread_and_no_connection(path):
             creator = threading.Thread(target=lambda: run(store.create(record)))
             creator.start()
             while not store._committer.thread:
-                time.sleep(0.001)  # there is nothing to wait on but the thread itself
+                time.sleep(0.001)  # polls the thread, which has no event
         creator.join()
         threads = [store._committer.thread, store._checkpointer.thread]
         return weakref.ref(store), threads

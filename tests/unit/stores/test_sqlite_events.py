@@ -25,7 +25,7 @@ from sojourn.stores.sqlite import SQLiteStore, events_table
 from sojourn.stores.sqlite.events_table import EventsTable
 from sojourn.testing.records import login, make_record, next_version, now, save_login
 
-# Deletes a session and is killed before it can publish why.
+# Deletes a session and is killed before it publishes the reason.
 DIE = """
 import os, signal, sys
 from sojourn._core.concurrency import run
@@ -55,7 +55,7 @@ for number in range(100):
 # Receives in a parent and in its child after a fork.
 FORK = """
 import os, queue, sys, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the subject
+warnings.simplefilter("ignore", DeprecationWarning)  # the test forks a process with threads
 from sojourn._core.concurrency import run
 from sojourn.stores.sqlite import SQLiteStore
 

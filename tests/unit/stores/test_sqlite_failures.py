@@ -328,7 +328,7 @@ def files(path):
 def move(path, folder):
     """Move the database and the files beside it; return where the database is now."""
     folder.mkdir(exist_ok=True)
-    # The database first, and last when it comes back: a connection that is opened needs its log.
+    # The database is moved first and moved back last: an open connection needs its log.
     for each in files(path)[:: -1 if path.parent.name == "away" else 1]:
         each.rename(folder / each.name)
     return folder / path.name

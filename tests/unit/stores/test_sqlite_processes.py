@@ -72,7 +72,7 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 # Uses a store before a fork, in both processes after it, and during many forks.
 FORK = """
 import os, sys, threading, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the subject
+warnings.simplefilter("ignore", DeprecationWarning)  # the test forks a process with threads
 from sojourn._core.concurrency import run
 from sojourn.stores.sqlite import SQLiteStore
 from sojourn.testing.records import make_record, next_version
@@ -155,7 +155,7 @@ def test_kill_9_loses_no_acknowledged_write(path):
         writer.kill()
         lines += writer.communicate()[0].split()
         store = SQLiteStore(path)
-        whole = [line for line in lines if len(line) == 32]  # the last line may be cut
+        whole = [line for line in lines if len(line) == 32]  # the last line may be incomplete
         assert len(whole) >= acknowledged
         for line in whole:
             record = run(store.load(bytes.fromhex(line)))

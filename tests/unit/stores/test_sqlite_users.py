@@ -252,7 +252,7 @@ def test_old_cutoffs_are_deleted_in_small_transactions(store):
 
 
 def test_fingerprints_of_keys_are_rows_of_eight_bytes(tmp_path):
-    """A24: the stored format; each realm has a table, and files from before it get one."""
+    """A24: the stored format; each realm has a table, which is added to existing files."""
     path, fingerprint = tmp_path / "sessions.db", bytes(range(8))
     for realm in ("default", "shop"):
         store = SQLiteStore(path, realm=realm)

@@ -19,7 +19,7 @@ def open_(url):
 
 @pytest.fixture
 def third_party(monkeypatch):
-    """Install a package with two schemes, one of which lacks a dependency."""
+    """Install a package that registers two schemes, one of which lacks a dependency."""
     module = ModuleType("third_party_store")
     module.seen = []
     module.open_it = lambda url: module.seen.append(url) or MemoryStore()
@@ -55,8 +55,8 @@ def test_the_scheme_selects_the_store():
     assert "of 7 records" in repr(open_("MEMORY://?limit=7"))
 
 
-def test_a_third_party_gets_the_parsed_url(third_party):
-    """Stores of other packages register by entry point."""
+def test_a_store_of_another_package_receives_the_parsed_url(third_party):
+    """Packages register stores by entry point."""
     open_("ours://user:hunter2@host:7/path?x=1")
     (url,) = third_party.seen
     assert url.parts.password == "hunter2"
@@ -65,7 +65,7 @@ def test_a_third_party_gets_the_parsed_url(third_party):
     assert url.options(x=int) == {"x": 1}
 
 
-def test_a_missing_package_of_a_third_party_is_named(third_party):
+def test_the_error_of_a_third_party_scheme_names_the_missing_package(third_party):
     with pytest.raises(ConfigurationError, match=r"broken:// needs nowhere_to_be_found") as caught:
         open_("broken://host")
     assert isinstance(caught.value.__cause__, ImportError)
@@ -86,12 +86,12 @@ def test_a_missing_package_of_a_third_party_is_named(third_party):
         ("redis://[::1", "found an invalid one: Invalid IPv6 URL"),
     ],
 )
-def test_an_invalid_url_is_an_error(url, text):
+def test_an_invalid_url_raises(url, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(url)
 
 
-def test_third_parties_are_suggested_too(third_party):
+def test_similar_schemes_of_other_packages_are_suggested(third_party):
     with pytest.raises(
         ConfigurationError, match=r"broken://, .*memory://, .*ours://, .*mean 'ours'"
     ):
@@ -107,19 +107,19 @@ def test_third_parties_are_suggested_too(third_party):
         ("zzz", "unknown option 'zzz'; expected limit$"),
     ],
 )
-def test_an_invalid_option_is_an_error(query, text):
+def test_an_invalid_option_raises(query, text):
     with pytest.raises(ConfigurationError, match=text):
         open_(f"memory://?{query}")
 
 
-def test_a_url_without_options_raises():
+def test_options_for_a_scheme_without_options_raise():
     parts = urls.urlsplit("memory://?x=1")
     with pytest.raises(ConfigurationError, match="expected none"):
         StoreURL("memory://", parts, "default", 2.0).options()
 
 
-def test_no_message_and_no_repr_shows_a_password(third_party):
-    """A18: messages are logged."""
+def test_neither_errors_nor_reprs_contain_a_password(third_party):
+    """A18: errors are logged."""
     open_("ours://user:hunter2@host")
     shown = repr(third_party.seen[0])
     assert third_party.seen[0].text == "ours://user:***@host"
@@ -138,14 +138,14 @@ def test_no_message_and_no_repr_shows_a_password(third_party):
     assert "hunter2" not in shown
 
 
-def test_a_missing_client_library_is_named_with_its_extra(unimportable):
+def test_the_error_of_a_missing_client_library_names_the_extra(unimportable):
     unimportable(ModuleNotFoundError("No module named 'psycopg'", name="psycopg"))
     with pytest.raises(ConfigurationError, match=r"needs psycopg, .*'sojourn\[postgresql\]'"):
         open_("postgresql://localhost/app")
 
 
-def test_a_client_library_without_its_c_library_names_what_to_install(unimportable):
-    """What psycopg raises without its extra `binary` on a machine without libpq."""
+def test_the_error_of_a_missing_c_library_names_the_remedy(unimportable):
+    """psycopg raises it without its extra `binary` on a machine without libpq."""
     unimportable(ImportError("no pq wrapper available.\nAttempts made:\n- no libpq"))
     with pytest.raises(ConfigurationError) as caught:
         open_("postgresql://localhost/app")

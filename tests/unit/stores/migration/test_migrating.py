@@ -261,7 +261,7 @@ def test_cutoffs_of_the_new_store_apply():
     assert [run(accepts("ada", at + n)) for n in (-1, 0)] == [False, True]
 
 
-# Copies and records that cannot become sessions
+# Void copies and damaged records
 
 
 @pytest.mark.parametrize("policy", list(LimitPolicy))
@@ -302,7 +302,7 @@ def test_a_damaged_session_does_not_prevent_a_login_of_its_user():
     assert [each.id for each in listed] == [last.id, fine.id, damaged.id]
 
 
-# Processes that do not take part
+# Processes that use one of the two stores
 
 
 def test_a_process_with_the_old_store_alone_raises_for_a_moved_session(caplog):
@@ -332,7 +332,7 @@ def test_a_process_with_the_old_store_alone_does_not_overwrite_a_moved_record(cl
             if clear:
                 session.clear()
             session["n"] = session.get("n", 0) + 1
-            # As far as a mover that is suspended has come.
+            # The state that a suspended mover leaves.
             await new.create(pending(record, token))
             await old.save(moved_record(record, token), record.version)
 
@@ -371,7 +371,7 @@ def test_a_process_with_the_new_store_alone_ignores_a_pending_copy():
     assert alone.list_user("ada") == []
 
 
-# Broadcast, purge, transit
+# Broadcast, purge and moved records
 
 
 def test_messages_reach_processes_with_the_old_the_new_and_both_stores(tmp_path, valkey):
@@ -427,7 +427,7 @@ def test_a_move_closes_no_connection(tmp_path):
     subscription = old.subscribe(messages.append, lambda: gaps.append(1))
     new = MemoryStore()
     run(Mover(old, new).move(record.id))
-    assert run(purge_all(old, now())) == 1  # what the move has left
+    assert run(purge_all(old, now())) == 1  # the moved record
     run(old.publish("rotated", b"4" * 16))
     for _ in range(300):
         if messages:
@@ -508,7 +508,9 @@ def test_sessions_of_both_stores_are_listed_without_duplicates(prepare):
             found = await every_page(store, limit)
             assert sorted(record.id for record in found) == expected
             assert not any(record.in_transit for record in found)
-        assert await store.count(now()) == len(expected) - 1  # all but the one that is halfway
+        assert (
+            await store.count(now()) == len(expected) - 1
+        )  # all except the session that is being moved
         sessions = sessions_over(store)
         page = await sessions.alist_page(limit=1000)
         assert sorted(info.id for info in page.sessions) == sorted(each.hex() for each in expected)

@@ -50,7 +50,7 @@ class TestOwnConnections:
             await asyncio.to_thread(postgresql.restart)
             assert await store.touch(record) is True
             await asyncio.to_thread(postgresql.restart)
-            await asyncio.sleep(0.05)  # the loop notices the end of the connection
+            await asyncio.sleep(0.05)  # the loop detects the end of the connection
             assert await store.touch(record) is True
 
         asyncio.run(in_loop())
@@ -157,7 +157,7 @@ class TestOwnConnections:
             assert await store.load(record.id) == record
 
         with warnings.catch_warnings():
-            # A child with one thread that runs none of the others' code.
+            # The child has one thread, which does not run code of the other tests.
             warnings.simplefilter("ignore", DeprecationWarning)
             asyncio.run(in_loop())
         assert run(store.load(record.id)) == record

@@ -198,7 +198,7 @@ def test_a_row_that_was_extended_after_the_scan_is_kept(table):
         )
         thread.start()
         while not other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall():
-            time.sleep(0.01)  # another process scans: there is nothing to wait on but the clock
+            time.sleep(0.01)  # polls the other process, which scans
         other.execute("UPDATE sessions SET expires_at = %s", [ALIVE])
         other.execute("SELECT pg_advisory_unlock(1)")
         thread.join(20)

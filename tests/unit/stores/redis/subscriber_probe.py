@@ -43,7 +43,7 @@ class SubscriberProbe:
     def until_watched(self, store, session_id):
         """Publish changes of a session until one arrives: subscriptions are not confirmed."""
         while True:
-            with suppress(StoreUnavailable):  # the publisher also has to notice a failover
+            with suppress(StoreUnavailable):  # the publisher must also detect a failover
                 run(store.publish("changed", session_id, version=1))
             try:
                 found = self.received.get(timeout=0.1)

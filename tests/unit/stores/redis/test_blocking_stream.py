@@ -123,7 +123,7 @@ def test_a_connection_that_the_server_closed_is_not_usable(connected):
     deadline = time.monotonic() + 5
     while stream.is_usable():
         assert time.monotonic() < deadline
-        time.sleep(0.001)  # the end of the connection travels through the system
+        time.sleep(0.001)  # the end of the connection arrives asynchronously
 
 
 def test_a_closed_connection_is_reported_as_lost(connected):
@@ -152,7 +152,7 @@ def test_an_additional_reply_that_comes_later_makes_the_connection_unusable(conn
     deadline = time.monotonic() + 5
     while stream.is_usable():
         assert time.monotonic() < deadline
-        time.sleep(0.001)  # the reply travels through the system
+        time.sleep(0.001)  # the reply arrives asynchronously
 
 
 def test_outside_of_the_main_thread_a_plain_socket_does_not_poll(connected, monkeypatch):

@@ -85,7 +85,7 @@ class Confirmed:
                     self.versions, self.at = before, at
 
     def _mark(self, one):
-        # A node of a cluster takes keys of its own slots alone: any that it has will do.
+        # A node of a cluster accepts only keys of its slots; any such key is sufficient.
         for number in range(100):
             try:
                 one.set(f"mark:{number}", "x")

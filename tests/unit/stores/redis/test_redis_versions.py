@@ -55,7 +55,7 @@ class OnInstalled:
 class TestOnOldestRedis(OnOldest, OnServer):
     """S1 to S18."""
 
-    timeout = 0.5  # hanging servers are waited for: as short as a busy machine allows
+    timeout = 0.5  # tests wait for hanging servers: as short as a busy machine allows
 
     def test_the_server_is_the_oldest_supported_version(self):
         """Redis 6.2."""

@@ -7,8 +7,8 @@ from sojourn.stores.redis.scripts import NO_NAMES
 from sojourn.stores.urls import open_store
 from tests.contract.store_suite import StoreSuite
 
-#: What one batch consists of; commands that scripts call are no round trips. A new connection sends
-#: CLIENT SETNAME together with INFO.
+#: Commands that a batch consists of; those called by scripts are no round trips. A new connection
+#: sends CLIENT SETNAME together with INFO.
 SENT = ("evalsha", "eval", "mget", "xrevrange", "auth", "select", "hello", "info")
 
 

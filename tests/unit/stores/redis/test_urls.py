@@ -138,7 +138,7 @@ def test_many_messages_at_once_arrive_over_tls(valkey, authority):
         many.execute()
     started = time.monotonic()
     assert [probe.next().version for _ in range(3000)] == list(range(3000))
-    assert time.monotonic() - started < 4, "the rest was read only after a ping"
+    assert time.monotonic() - started < 4, "the remaining messages were read only after a ping"
     store.close()
     proxy.close()
 
