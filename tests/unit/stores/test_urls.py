@@ -145,7 +145,7 @@ def test_the_error_of_a_missing_client_library_names_the_extra(unimportable):
 
 
 def test_the_error_of_a_missing_c_library_names_the_remedy(unimportable):
-    """psycopg raises it without its extra `binary` on a machine without libpq."""
+    """The error of psycopg without its extra `binary`, on a machine without libpq."""
     unimportable(ImportError("no pq wrapper available.\nAttempts made:\n- no libpq"))
     with pytest.raises(ConfigurationError) as caught:
         open_("postgresql://localhost/app")
