@@ -53,7 +53,7 @@ _PYTEST = """
 -p no:randomly -p no:cacheprovider -p no:xdist -p no:faulthandler
 -p tools.mutation_plugin --hypothesis-profile=mutation
 --deselect=tests/unit/crypto/test_secret_key.py::TestFile::test_eight_processes_that_start_together_get_one_secret
---deselect=tests/unit/web/test_protect.py::TestAudit::test_a_real_run_has_one_line_for_each_event_and_no_secret
+--deselect=tests/unit/web/test_protect.py::TestAudit::test_audit_of_a_real_server_has_one_line_per_event_and_no_secret
 --deselect=tests/unit/web/test_garbage.py
 """
 

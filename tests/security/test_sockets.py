@@ -106,5 +106,5 @@ async def test_a_socket_ends_with_its_session(sessions, clock):
         again = Wire(send_contents, sessions, cookie=cookie).start()
         await again.recv()
         assert (await again.recv())["text"] == "{}"
-        again.leave()
+        again.disconnect()
         await asyncio.wait({again.task}, timeout=5)

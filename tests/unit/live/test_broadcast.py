@@ -448,7 +448,7 @@ class TestRechecks:
         assert 20 * 3 <= store.calls.count("load") <= 20 * 8
         assert set(store.calls) == {"load"}
         for wire in wires:
-            wire.leave()
+            wire.disconnect()
             await wire.end()
 
 

@@ -1,4 +1,4 @@
-"""``Wire``, one connection as client and server see it, ``visit`` and ``request``, and handlers."""
+"""An ASGI client: ``Wire`` (one WebSocket), ``visit`` and ``request``, and handlers for tests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Wire:
 
     Attributes:
         sent: every message the application side sent, in order.
-        late: the server's ``send`` waits while this is set (a client that reads nothing).
-        lost: the server's ``send`` raises, because the client has left.
-        closed_at: when the close frame left, on the monotonic clock.
+        late: while true, the server's ``send`` blocks (the client reads nothing).
+        lost: if true, the server's ``send`` raises, because the client has disconnected.
+        closed_at: when the close frame was sent, on the monotonic clock.
     """
 
     def __init__(self, app, sessions, *, cookie=None, headers=(), **scope):
@@ -52,7 +52,7 @@ class Wire:
         return await self._inbox.get()
 
     async def waited_for(self):
-        """Wait until the application side waits for a message, having nothing else to do."""
+        """Wait until the application waits for a message and runs nothing else."""
         async with asyncio.timeout(5):
             await self._empty.wait()
 
@@ -74,11 +74,11 @@ class Wire:
     def send(self, text):
         self._inbox.put_nowait({"type": "websocket.receive", "text": text})
 
-    def leave(self):
+    def disconnect(self):
         self._inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
     async def recv(self):
-        """Return the next message; fail if the application ends or hangs instead."""
+        """Return the next message; fail if the application returns or hangs before it sends one."""
         waiting = asyncio.ensure_future(self._outbox.get())
         async with asyncio.timeout(5):
             await asyncio.wait({waiting, self.task}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,20 +89,20 @@ class Wire:
         return waiting.result()
 
     async def end(self):
-        """Wait for the application's end; return or raise what it did."""
+        """Wait until the application returns; return its result or raise its exception."""
         async with asyncio.timeout(5):
             return await self.task
 
 
 @asynccontextmanager
 async def connect(app, sessions, **options):
-    """Open a socket that is accepted; leave it at the end."""
+    """Open an accepted WebSocket; disconnect when the block ends."""
     wire = Wire(app, sessions, **options).start()
     assert (await wire.recv())["type"] == "websocket.accept"
     try:
         yield wire
     finally:
-        wire.leave()
+        wire.disconnect()
         await asyncio.wait({wire.task}, timeout=5)
         wire.task.cancel()
         if wire.task.done() and not wire.task.cancelled():
@@ -110,7 +110,7 @@ async def connect(app, sessions, **options):
 
 
 async def visit(sessions, change=None, cookie=None):
-    """Load a page that does ``change`` to its session; return its keys and the cookie."""
+    """Request a page that calls ``change`` with its session; return its keys and the cookie."""
     seen = {}
     sent = []
 
@@ -139,7 +139,7 @@ async def visit(sessions, change=None, cookie=None):
 
 
 async def receive():
-    """Return the body of each request of ``request``."""
+    """Return the request body message."""
     return {"type": "http.request", "body": b"posted"}
 
 
@@ -149,9 +149,9 @@ async def request(app, send, *, cookie=None, headers=(), scheme="http", **scope)
     Args:
         app: the application.
         send: of the server.
-        cookie: the ticket; None sends no cookie.
+        cookie: the ticket; with None, no cookie is sent.
         headers: further request headers.
-        scheme: ``http`` or ``https``, which has a cookie name of its own.
+        scheme: ``http`` or ``https``; their cookie names differ.
         scope: further members of the scope.
     """
     own = [HOST, *headers]
@@ -172,7 +172,7 @@ async def request(app, send, *, cookie=None, headers=(), scheme="http", **scope)
 
 
 async def stored(sessions, cookie):
-    """Return what the session of a visitor holds."""
+    """Return the stored session data of a visitor."""
     seen, _ = await visit(sessions, cookie=cookie)
     seen.pop("id")
     return seen
@@ -187,7 +187,7 @@ async def listen(scope, receive, send):
 
 
 async def push(scope, receive, send):
-    """Send and never receive."""
+    """Send messages and never receive."""
     await receive()
     await send({"type": "websocket.accept"})
     while True:
@@ -203,7 +203,7 @@ def closed(reason):
 
 
 async def recv_close(wire):
-    """Skip what was sent before, return the close frame."""
+    """Skip the messages before the close frame; return the close frame."""
     async with asyncio.timeout(10):
         while (message := await wire.recv())["type"] != "websocket.close":
             pass

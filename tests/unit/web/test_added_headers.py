@@ -1,4 +1,4 @@
-"""The ticket among headers that the application has changed after it was added."""
+"""The response has the ticket, although the application changed the headers after it was added."""
 
 import logging
 
@@ -24,7 +24,7 @@ def web():
 
 class TestFindAdded:
     @pytest.mark.parametrize("added", [[TICKET], [TICKET, WRITTEN], [TICKET, WRITTEN, CLEAR]])
-    def test_they_are_all_behind_cache_control(self, web, added):
+    def test_added_headers_are_those_after_cache_control(self, web, added):
         own = [TYPE, (b"set-cookie", b"theme=dark"), VARY, NO_STORE]
         assert find_added(web, own + added) == added
         assert find_added(web, [NO_STORE, *added]) == added
@@ -43,10 +43,10 @@ class TestFindAdded:
             [TICKET, VARY, NO_STORE],
         ],
     )
-    def test_a_cookie_elsewhere_belongs_to_the_application(self, web, headers):
+    def test_cookie_before_cache_control_is_the_applications(self, web, headers):
         assert find_added(web, headers) == []
 
-    def test_a_ticket_of_the_header_transport(self):
+    def test_ticket_of_the_header_transport_is_found(self):
         web = Sessions(store="memory://", secret=SECRET, transport="header").web
         ticket = (web.header_transport.response_header, b"ticket")
         assert find_added(web, [TYPE, NO_STORE, ticket]) == [ticket]
@@ -62,7 +62,7 @@ class TestCombineAdded:
             TYPE, VARY, NO_STORE, TICKET, WRITTEN, CLEAR,
         ]  # fmt: skip
 
-    def test_no_cache_may_store_the_ticket(self, web, caplog):
+    def test_response_with_a_ticket_gets_no_store(self, web, caplog):
         """A13: the application is warned that its header was replaced."""
         public = (b"Cache-Control", b"public, max-age=60")
         with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""SessionMiddleware for ASGI: which connections have a session, also in installations in others."""
+"""SessionMiddleware for ASGI: which connections have a session, and nested installations."""
 
 import pytest
 
@@ -54,8 +54,8 @@ async def write(scope, receive, send):
     await respond(scope, receive, send)
 
 
-class TestPassing:
-    """The application gets what the server has passed."""
+class TestUnchangedMessages:
+    """The application receives the server's scope and messages unchanged."""
 
     async def get(self, app, scope):
         async def receive():
@@ -91,7 +91,7 @@ class TestPassing:
         assert sent[1]["body"] == b"posted"
 
     @pytest.mark.parametrize("kind", ["lifespan", "uninstalled"])
-    async def test_what_has_no_session_passes(self, kind):
+    async def test_scope_type_without_a_session_is_passed_on(self, kind):
         """A20."""
         sessions = make()
         scope = self.scope()
@@ -134,7 +134,7 @@ class TestPassing:
         sent = await self.get(SessionMiddleware(page, make()), self.scope())
         assert [message["status"] for message in sent] == [204]
 
-    async def test_a_session_that_is_removed_from_the_scope_has_ended(self):
+    async def test_session_removed_from_the_scope_is_destroyed(self):
         """A24."""
         sessions = make()
 
@@ -165,8 +165,8 @@ class TestPassing:
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_each_session_is_in_its_place(kind):
-    """A24: the inner one during the inner request, the outer one before and after it."""
+async def test_inner_request_replaces_and_restores_the_outer_session(kind):
+    """A24: the scope has the inner session during the inner request, then the outer one again."""
     outer, inner = make(), make(realm="inner")
     nested = SessionMiddleware(write, inner)
     restored = []
@@ -184,7 +184,7 @@ async def test_each_session_is_in_its_place(kind):
 
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_the_outer_session_is_back_after_a_failing_inner_request(kind):
+async def test_outer_session_is_restored_after_a_failing_inner_request(kind):
     """A24."""
     restored = []
 
@@ -206,7 +206,7 @@ async def test_the_outer_session_is_back_after_a_failing_inner_request(kind):
 
 
 async def test_a_session_that_is_replaced_before_the_inner_request_is_adopted():
-    """A24: its place is that of the inner session then."""
+    """A24: the inner session takes its place in the scope afterwards."""
     outer, inner = make(), make(realm="inner")
     nested = SessionMiddleware(respond, inner)
 
@@ -219,14 +219,14 @@ async def test_a_session_that_is_replaced_before_the_inner_request_is_adopted():
     assert (inner.usage().creates, outer.usage().creates) == (0, 1)
 
 
-async def test_an_inner_installation_that_does_not_load_leaves_the_outer_session():
+async def test_inner_installation_without_autoload_keeps_the_outer_session():
     """A24: with ``autoload=False``."""
     outer, inner = make(), make(realm="inner", autoload=False)
     _, sent = await call(SessionMiddleware(SessionMiddleware(write, inner), outer))
     assert cookies(sent) == [b"sid"]
 
 
-async def test_the_same_cookie_name_is_refused():
+async def test_nested_installations_with_one_cookie_name_are_refused():
     """A24: each would replace the cookie of the other."""
     app = SessionMiddleware(SessionMiddleware(write, make()), make())
     with pytest.raises(ConfigurationError, match="both use the cookie"):
@@ -234,21 +234,21 @@ async def test_the_same_cookie_name_is_refused():
 
 
 class TestOneInstallation:
-    """A route with a middleware of an installation whose middleware is outside already."""
+    """A route with a second middleware of the same installation."""
 
-    async def test_it_has_one_session(self):
+    async def test_nested_middlewares_share_one_session(self):
         sessions = make()
         app = SessionMiddleware(SessionMiddleware(write, sessions), sessions)
         _, sent = await call(app)
         assert cookies(sent) == [b"sid"]
 
-    async def test_it_loads_what_the_outer_one_leaves_out(self):
+    async def test_inner_middleware_loads_if_the_outer_one_does_not(self):
         sessions = make()
         app = SessionMiddleware(SessionMiddleware(write, sessions), sessions, autoload=False)
         _, sent = await call(app)
         assert cookies(sent) == [b"sid"]
 
-    async def test_an_excluded_path_has_none(self):
+    async def test_excluded_path_has_no_session_in_either(self):
         sessions = make(exclude=["/"])
 
         async def page(scope, receive, send):
@@ -286,7 +286,7 @@ async def test_a_request_of_another_origin_is_refused_before_the_application():
     [((b"x-forwarded-for", b"10.0.0.7"), False), ((b"origin", b"http://localhost"), True)],
 )
 async def test_a_request_of_a_proxy_is_not_local(header, local):
-    """A14: "localhost" may be the name by which the proxy knows the server."""
+    """A14: the Host may be "localhost" because the proxy connects to the server by that name."""
     found = []
 
     async def page(scope, receive, send):
@@ -297,7 +297,7 @@ async def test_a_request_of_a_proxy_is_not_local(header, local):
     assert found == ["LOCAL" if local else "INSECURE"]
 
 
-async def test_a_session_of_another_middleware_outside_is_refused():
+async def test_session_of_another_librarys_outer_middleware_is_refused():
     """A24."""
 
     async def outer(scope, receive, send):

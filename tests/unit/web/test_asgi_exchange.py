@@ -51,7 +51,7 @@ def respond(status=200, data=b"page", headers=()):
 
 
 class Framework:
-    """A framework whose handlers are a dictionary by type of error."""
+    """A framework with a dictionary of error handlers by exception type."""
 
     def __init__(self):
         self.handlers = {}
@@ -66,7 +66,7 @@ class Framework:
 
 
 class World:
-    """An application of a page, with a middleware that adds a header to each response."""
+    """An application of one page, with a middleware that adds a header to each response."""
 
     def __init__(self, **options):
         self.store = options.pop("store", None) or FaultyStore(MemoryStore())
@@ -150,7 +150,7 @@ def page_that(change, response=None):
     return page
 
 
-class TestOrdinary:
+class TestSuccess:
     async def test_a_page_has_the_body_of_its_request(self, world):
         """Also in an application that is mounted with its own layer."""
 
@@ -161,7 +161,7 @@ class TestOrdinary:
         for app in (page, inner):
             assert (await world.get(app))[2] == b"posted"
 
-    async def test_it_is_committed_before_the_middleware_sees_the_response(self, world):
+    async def test_changes_are_committed_before_the_response_reaches_the_middleware(self, world):
         """A5, A23."""
         seen = []
 
@@ -218,7 +218,7 @@ class TestOrdinary:
         assert await world.data() == {"counter": 1}
 
     @pytest.mark.parametrize("headers", [(), [(b"content-length", b"0")]], ids=["open", "length"])
-    async def test_a_response_without_a_body_passes_the_middleware(self, world, headers):
+    async def test_response_without_a_body_reaches_the_middleware(self, world, headers):
         """A23: its headers are added."""
 
         async def page(scope, receive, send):
@@ -239,7 +239,7 @@ class TestOrdinary:
 
         assert (await World().get(page))[2] == b"ab"
 
-    async def test_a_client_that_disconnects_at_the_start_keeps_what_a_stream_wrote(self, world):
+    async def test_changes_of_a_stream_are_kept_if_the_client_disconnects_at_the_start(self, world):
         """A11: the start of the stream was handed to the server."""
 
         async def page(scope, receive, send):
@@ -254,7 +254,7 @@ class TestOrdinary:
             await world.get(page)
         assert await world.data() == {"counter": 1}
 
-    async def test_a_client_that_disconnects_keeps_what_a_stream_wrote(self, world):
+    async def test_changes_of_a_stream_are_kept_if_the_client_disconnects(self, world):
         """A11."""
 
         async def page(scope, receive, send):
@@ -268,23 +268,23 @@ class TestOrdinary:
             await world.get(page)
         assert await world.data() == {"counter": 1}
 
-    async def test_a_client_that_disconnects_before_the_response_loses_the_changes(self, world):
+    async def test_changes_are_dropped_if_the_client_disconnects_before_the_response(self, world):
         """A12."""
         world.send_error = OSError("left")
         with pytest.raises(OSError, match="left"):
             await world.get(page_that(lambda session: session.destroy()))
         assert await world.data() == {}
 
-    async def test_a_second_layer_of_one_request_passes(self, world):
+    async def test_second_layer_of_one_request_does_nothing(self, world):
         """As with a router that is mounted with its own middleware."""
         inner = ErrorMiddleware(respond(), world.sessions, framework=world.framework)
         assert (await world.get(inner))[0] == 200
 
-    async def test_another_installation_passes(self, world):
+    async def test_layer_of_another_installation_does_nothing(self, world):
         other = ErrorMiddleware(respond(), World().sessions, framework=world.framework)
         assert (await world.get(other))[0] == 200
 
-    async def test_a_request_without_an_outer_layer_passes(self, world):
+    async def test_inner_layer_without_an_outer_layer_does_nothing(self, world):
         app = ErrorMiddleware(respond(), world.sessions, framework=world.framework)
         sent = []
 
@@ -298,13 +298,13 @@ class TestOrdinary:
 class TestLoading:
     """The store fails before the application's middleware runs."""
 
-    async def test_it_is_answered_inside_of_the_middleware(self, world):
+    async def test_response_to_a_load_error_passes_the_middleware(self, world):
         """A15, A23: the response has the CORS headers of the application."""
         world.store.fail("load")
         status, headers, _ = await world.get(pytest.fail)
         assert (status, headers[b"retry-after"], headers[b"x-cors"]) == (503, b"2", b"*")
 
-    async def test_a_handler_of_the_framework_answers(self, world):
+    async def test_error_handler_of_the_framework_responds(self, world):
         """A23."""
         world.store.fail("load", error=FAILURE)
         world.framework.handlers[StoreUnavailable] = respond(500, b"own")
@@ -316,7 +316,7 @@ class TestLoading:
         assert request[1] is receive
 
     @pytest.mark.parametrize("form", ["async", "blocking"])
-    async def test_on_error_answers_before_the_handlers(self, form):
+    async def test_on_error_precedes_the_error_handlers(self, form):
         """A23."""
         handled = []
 
@@ -353,8 +353,8 @@ class TestLoading:
         assert (await world.get(pytest.fail))[0] == 503
         assert len(errors) == 1
 
-    async def test_without_the_inner_layer_the_handlers_answer(self, world):
-        """A23: a framework whose middleware does not use the session has the outer one alone."""
+    async def test_error_handlers_respond_without_the_inner_layer(self, world):
+        """A23: if no middleware uses the session, only the outer layer is installed."""
         world.framework.handlers[StoreUnavailable] = respond(500, b"own")
         world.store.fail("load", error=FAILURE)
         app = SessionMiddleware(pytest.fail, world.sessions, framework=world.framework)
@@ -381,7 +381,7 @@ class TestRefused:
 
     FOREIGN = ((b"sec-fetch-site", b"cross-site"), (b"accept", b"application/json"))
 
-    async def test_it_is_refused_inside_of_the_middleware(self):
+    async def test_response_to_a_refused_request_passes_the_middleware(self):
         """ASVS 3.5.1; the response has the CORS headers of the application."""
         world = await World(protect=True).begin()
         status, headers, data = await world.get(pytest.fail, method="POST", headers=self.FOREIGN)
@@ -391,7 +391,7 @@ class TestRefused:
         assert world.calls == []
 
     async def test_a_middleware_has_an_empty_session_that_is_not_saved(self):
-        """ASVS 3.5.1: nothing of the visitor is read or written."""
+        """ASVS 3.5.1: the visitor's session is neither read nor written."""
         world = await World(protect=True).begin()
         found = []
 
@@ -413,7 +413,7 @@ class TestRefused:
         assert b"set-cookie" not in headers
 
     async def refuse(self, world, use):
-        """Send a request that is refused, through a middleware that does ``use`` before."""
+        """Send a request that is refused; a middleware calls ``use`` before the refusal."""
 
         def middleware(app):
             async def use_and_pass(scope, receive, send):
@@ -449,8 +449,8 @@ class TestRefused:
         assert (await self.refuse(world, use))[0] == 403
         assert await world.data() == {"counter": 0}
 
-    async def test_its_session_is_of_the_class_of_the_framework(self):
-        """A24: a middleware finds the framework's own members."""
+    async def test_session_of_a_refused_request_has_the_frameworks_class(self):
+        """A24: a middleware may use the members that the framework adds."""
 
         class Own(Session):
             pass
@@ -489,14 +489,14 @@ class TestRefused:
 class TestFailing:
     """The page, or the commit of its changes, fails."""
 
-    async def test_a_failed_commit_is_answered_inside_of_the_middleware(self, world):
+    async def test_response_to_a_commit_error_passes_the_middleware(self, world):
         """A15, A23."""
         world.store.fail("save")
         status, headers, _ = await world.get(page_that(write))
         assert (status, headers[b"retry-after"], headers[b"x-cors"]) == (503, b"2", b"*")
 
-    async def test_a_handler_answers_a_failed_commit(self, world):
-        """A23: also an error that the framework has caught before."""
+    async def test_error_handler_responds_to_a_failed_commit(self, world):
+        """A23: also if the framework caught the error before."""
 
         async def page(scope, receive, send):
             scope["session"]["n"] = "x" * 100_000
@@ -510,8 +510,8 @@ class TestFailing:
         assert (status, data) == (413, b"too large")
         assert await world.data() == {"counter": 0}
 
-    async def test_a_page_that_ends_after_a_failed_commit_is_answered(self, world):
-        """A23: a framework may drop the error."""
+    async def test_page_that_returns_after_a_failed_commit_gets_an_error_response(self, world):
+        """A23: the framework may have discarded the error."""
 
         async def page(scope, receive, send):
             scope["session"]["n"] = "x" * 100_000
@@ -522,7 +522,7 @@ class TestFailing:
         assert (await world.get(page))[0] == 413
 
     async def test_an_error_page_for_a_failing_store_is_503(self, world):
-        """A15, A23: the framework answers every error with 500."""
+        """A15, A23: the framework turns every exception into a 500 response."""
 
         async def page(scope, receive, send):
             world.store.fail("save")
@@ -547,7 +547,7 @@ class TestFailing:
         assert headers[b"x-cors"] == b"*"
 
     @pytest.mark.parametrize("error", [ValueError("own"), ConfigurationError("wrong")])
-    async def test_another_error_is_the_servers(self, world, error):
+    async def test_other_errors_are_raised_to_the_server(self, world, error):
         """A10: its changes are dropped."""
 
         async def page(scope, receive, send):
@@ -560,7 +560,7 @@ class TestFailing:
         assert world.framework.handled == []
         assert await world.data() == {"counter": 0}
 
-    async def test_an_unanswered_error_of_a_session_is_the_servers(self, world):
+    async def test_session_error_without_a_response_is_raised_to_the_server(self, world):
         """A23."""
 
         async def page(scope, receive, send):
@@ -570,7 +570,7 @@ class TestFailing:
             await world.get(page)
         assert len(world.framework.handled) == 1
 
-    async def test_an_error_keeps_the_end_of_a_session(self, world):
+    async def test_session_is_destroyed_although_the_page_fails(self, world):
         """A10."""
 
         async def page(scope, receive, send):
@@ -582,8 +582,8 @@ class TestFailing:
         assert b"Max-Age=0" in headers[b"set-cookie"]
         assert await world.data() == {}
 
-    async def test_a_failed_commit_takes_the_place_of_the_error_of_a_page(self, world):
-        """A15, A23: the session that ends with the request could not be deleted."""
+    async def test_failed_delete_replaces_the_error_of_the_page(self, world):
+        """A15, A23: the session that the page destroyed could not be deleted."""
         world.store.fail("delete", error=FAILURE)
         world.framework.handlers[StoreUnavailable] = respond(500, b"own")
 
@@ -594,7 +594,7 @@ class TestFailing:
         status, headers, data = await world.get(page)
         assert (status, headers[b"retry-after"], data) == (503, b"2", b"own")
 
-    async def test_the_cookie_of_an_ended_session_is_deleted_once(self, world):
+    async def test_cookie_of_a_destroyed_session_is_deleted_once(self, world):
         """A7, A10: in the response to an error."""
 
         async def page(scope, receive, send):
@@ -628,7 +628,7 @@ class TestFailing:
         assert (await world.get(page))[2] == b"ab"
         assert await world.data() == {"counter": 0}
 
-    async def test_an_error_of_a_middleware_after_a_page_without_a_response_is_answered(
+    async def test_middleware_error_after_a_page_without_a_response_gets_an_error_response(
         self, world
     ):
         """A23."""
@@ -660,7 +660,7 @@ class TestFailing:
         assert world.sent[0]["status"] == 200
         assert await world.data() == {"counter": 0}
 
-    async def test_the_stream_of_an_answer_may_end_the_session(self, world):
+    async def test_stream_of_an_error_response_may_destroy_the_session(self, world):
         """A10, A11."""
 
         def answer(scope):
@@ -680,7 +680,7 @@ class TestFailing:
         assert (await world.get(page))[2] == b"ab"
         assert await world.data() == {}
 
-    async def test_an_error_between_start_and_body_is_answered(self, world):
+    async def test_error_between_start_and_body_gets_an_error_response(self, world):
         """A23: the start of a stream is held until its first part."""
 
         async def page(scope, receive, send):
@@ -689,7 +689,7 @@ class TestFailing:
 
         assert (await world.get(page))[0] == 401
 
-    async def test_a_cancelled_request_keeps_the_end_of_its_session(self, world):
+    async def test_session_is_destroyed_although_the_request_is_cancelled(self, world):
         """A12."""
 
         async def page(scope, receive, send):
@@ -702,10 +702,10 @@ class TestFailing:
 
 
 class TestMiddleware:
-    """What the application's own middleware does to a response."""
+    """The application's own middleware replaces or changes a response."""
 
     def responding(self, response, change=lambda session: None):
-        """Return a middleware that responds by itself."""
+        """Return a middleware that responds without calling the page."""
 
         def middleware(app):
             async def respond_itself(scope, receive, send):
@@ -717,7 +717,7 @@ class TestMiddleware:
         return middleware
 
     def replacing(self, change=lambda session: None):
-        """Return a middleware that sends another response than that of the page."""
+        """Return a middleware that replaces the response of the page."""
 
         def middleware(app):
             async def replace(scope, receive, send):
@@ -733,20 +733,20 @@ class TestMiddleware:
 
         return middleware
 
-    async def test_its_own_response_has_the_session(self, world):
+    async def test_response_of_the_middleware_has_the_session_headers(self, world):
         world.middleware = self.responding(respond(302), write)
         status, headers, _ = await world.get(pytest.fail)
         assert (status, headers[b"cache-control"]) == (302, b"private")
         assert await world.data() == {"counter": 1}
 
-    async def test_its_own_error_page_drops_the_changes(self, world):
+    async def test_error_page_of_the_middleware_drops_the_changes(self, world):
         """A10."""
         world.middleware = self.responding(respond(500), write)
         assert (await world.get(pytest.fail))[0] == 500
         assert await world.data() == {"counter": 0}
 
     def changing(self, change):
-        """Return a middleware that uses the session when the response passes it."""
+        """Return a middleware that uses the session while it passes on the response."""
 
         def middleware(app):
             async def pass_on(scope, receive, send):
@@ -762,8 +762,10 @@ class TestMiddleware:
         return middleware
 
     @pytest.mark.parametrize("change", [write, lambda session: session.require_user()])
-    async def test_it_may_end_the_session_when_the_body_passes(self, world, change):
-        """A10, A11: of a response that it has replaced, also of the response to an error."""
+    async def test_middleware_may_destroy_the_session_while_it_passes_on_the_body(
+        self, world, change
+    ):
+        """A10, A11: after it replaced the response; also of an error response."""
 
         def middleware(app):
             async def pass_on(scope, receive, send):
@@ -785,8 +787,10 @@ class TestMiddleware:
         assert await world.data() == {}
 
     @pytest.mark.parametrize("change", [write, lambda session: session.require_user()])
-    async def test_it_may_end_the_session_when_the_response_passes(self, world, change):
-        """A5, A10: of a page that accessed the session, and of the response to an error."""
+    async def test_middleware_may_destroy_the_session_while_it_passes_on_the_start(
+        self, world, change
+    ):
+        """A5, A10: of a page that accessed the session, and of an error response."""
         world.middleware = self.changing(lambda session: session.destroy())
         status, headers, _ = await world.get(page_that(change))
         assert status == (200 if change is write else 401)
@@ -802,7 +806,7 @@ class TestMiddleware:
         assert headers[b"set-cookie"].startswith(b"sid=")
         assert headers[b"cache-control"] == b"private, no-store"
 
-    async def test_a_replaced_response_keeps_all_that_a_logout_sends(self):
+    async def test_replaced_response_keeps_the_headers_of_a_logout(self):
         """A7, ASVS 14.3.1: the deletion of the cookie, and Clear-Site-Data."""
         world = World(clear_site_data=["cache"])
         world.middleware = self.replacing()
@@ -815,7 +819,7 @@ class TestMiddleware:
         assert headers[b"cache-control"] == b"private, no-store"
         assert len(headers) == len(world.sent[0]["headers"])
 
-    async def test_a_replaced_response_keeps_the_mark_of_a_client_that_has_written(self):
+    async def test_replaced_response_keeps_the_read_your_writes_cookie(self):
         """N3."""
         bus = Bus()
         store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
@@ -835,8 +839,8 @@ class TestMiddleware:
         assert headers[b"vary"] == b"Authorization"
         assert headers[b"cache-control"] == b"private, no-store"
 
-    async def test_a_replaced_response_keeps_the_ticket_and_the_mark(self):
-        """A2, N3: of a request that rotates its ticket and writes after that."""
+    async def test_replaced_response_keeps_ticket_and_read_your_writes_cookie(self):
+        """A2, N3: of a request that rotates its ticket and then writes."""
         bus = Bus()
         store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
         world = World(near_cache="2 seconds", store=store)
@@ -856,8 +860,8 @@ class TestMiddleware:
 
     @pytest.mark.parametrize("form", ["another message", "another list", "in place"])
     @pytest.mark.parametrize("control", [b"public, max-age=60", b"private", b"max-age=60"])
-    async def test_a_cookie_is_not_stored_in_a_cache(self, form, control, caplog):
-        """A13, B-6: a middleware may set Cache-Control for every page."""
+    async def test_response_with_a_cookie_is_no_store(self, form, control, caplog):
+        """A13, B-6: also if a middleware sets Cache-Control for every page."""
 
         def middleware(app):
             async def cache(scope, receive, send):
@@ -888,7 +892,7 @@ class TestMiddleware:
         assert len(names) == len(set(names))
 
     async def test_a_cookie_is_sent_once(self):
-        """A2: a middleware that copies the headers into another message."""
+        """A2: also if a middleware copies the headers into another message."""
         world = World()
 
         def middleware(app):
@@ -912,14 +916,14 @@ class TestMiddleware:
         assert headers[b"vary"] == b"Cookie"
         assert headers[b"cache-control"] == b"private"
 
-    async def test_what_it_writes_then_is_committed(self, world):
+    async def test_change_by_the_replacing_middleware_is_committed(self, world):
         """A5."""
         world.middleware = self.replacing(write)
         assert (await world.get(respond()))[0] == 203
         assert await world.data() == {"counter": 1}
 
-    async def test_a_session_that_it_begins_is_committed(self):
-        """A2: also if it leaves the response as it is."""
+    async def test_session_that_the_middleware_begins_is_created(self):
+        """A2: also if the middleware does not change the response."""
         world = World()
 
         def middleware(app):
@@ -937,7 +941,7 @@ class TestMiddleware:
         _, headers, _ = await world.get(respond())
         assert headers[b"set-cookie"].startswith(b"sid=")
 
-    async def test_a_stream_whose_start_it_replaces_commits_before_its_last_part(self, world):
+    async def test_stream_with_a_replaced_start_commits_before_its_last_part(self, world):
         """A11."""
         world.middleware = self.replacing()
 
@@ -969,7 +973,7 @@ class TestMiddleware:
         return replace
 
     def record_data(self, world):
-        """Return a list that gets the stored data when a message reaches the server."""
+        """Record the stored data at each message to the server; return the list."""
         found = []
         send = world.send
 
@@ -981,8 +985,10 @@ class TestMiddleware:
         return found
 
     @pytest.mark.parametrize("fails", [False, True])
-    async def test_what_it_writes_at_the_end_is_committed_before_the_last_part(self, world, fails):
-        """A5, A11; A10: not in the response to an error."""
+    async def test_change_by_the_middleware_at_the_end_is_committed_before_the_last_part(
+        self, world, fails
+    ):
+        """A5, A11; A10: except in an error response."""
         world.middleware = self.writing_at_the_end
         found = self.record_data(world)
 
@@ -1005,7 +1011,7 @@ class TestMiddleware:
         assert (status, data) == (203, b"page")
 
     async def test_the_store_is_not_called_again_for_a_replaced_503(self):
-        """A15: a store that has just failed is not called again for changes that are dropped."""
+        """A15: the changes are dropped, so the failing store is not called again."""
         world = await World(save_on_error=True).begin()
         world.middleware = self.replacing()
         world.store.fail("save")
@@ -1014,8 +1020,10 @@ class TestMiddleware:
 
     @pytest.mark.parametrize("known", [True, False])
     @pytest.mark.parametrize("status", [200, 401])
-    async def test_a_response_is_private_if_a_middleware_reads_when_it_starts(self, known, status):
-        """A13: also if it leaves the response as it is, and in the response to an error."""
+    async def test_response_is_private_if_a_middleware_reads_the_session_at_its_start(
+        self, known, status
+    ):
+        """A13: also if it does not change the response, and in an error response."""
         world = World()
         if known:
             await world.begin()
@@ -1041,8 +1049,8 @@ class TestMiddleware:
         assert (headers[b"vary"], headers[b"cache-control"]) == (b"Cookie", b"private")
 
     @pytest.mark.parametrize("verb", ["write", "login", "rotate", "destroy", "acommit"])
-    async def test_a_cookie_of_a_middleware_is_sent_if_the_page_has_read(self, verb):
-        """A2, A7, A9: also if the middleware leaves the response as it is."""
+    async def test_cookie_change_by_a_middleware_is_sent_if_the_page_read_the_session(self, verb):
+        """A2, A7, A9: also if the middleware does not change the response."""
         world = World()
         if verb != "write":
             await world.begin()
@@ -1076,7 +1084,7 @@ class TestMiddleware:
         assert headers[b"cache-control"] == b"private, no-store"
         assert data == b"page"
 
-    async def test_a_failed_commit_of_a_replaced_response_has_an_error_page(self, world):
+    async def test_failed_commit_of_a_replaced_response_gets_an_error_page(self, world):
         """A15, A23: the start was not sent, so an error page can be."""
 
         def middleware(app):
@@ -1095,8 +1103,8 @@ class TestMiddleware:
         status, headers, data = await world.get(respond())
         assert (status, headers[b"retry-after"], data) == (503, b"2", b"error")
 
-    async def test_on_error_answers_in_place_of_its_error_page(self):
-        """A23: a framework sends the page for an exception before it raises it."""
+    async def test_on_error_replaces_the_middlewares_error_page(self):
+        """A23: a framework sends an error page before it raises the exception."""
 
         def middleware(app):
             async def answer(scope, receive, send):
@@ -1114,7 +1122,7 @@ class TestMiddleware:
         status, _, data = await world.get(pytest.fail)
         assert (status, data) == (413, b"large")
 
-    async def test_its_error_page_stays_without_on_error(self, world):
+    async def test_middlewares_error_page_is_sent_without_on_error(self, world):
         """A23."""
 
         def middleware(app):
@@ -1133,9 +1141,9 @@ class TestMiddleware:
 
 
 class TestErrorPage:
-    """The error page of a framework whose error handling is outside of both layers."""
+    """The error page of a framework that handles errors outside both layers."""
 
-    async def test_it_has_the_headers_of_the_session(self, world):
+    async def test_error_page_has_the_session_headers(self, world):
         """A7: the browser deletes the cookie of an ended session."""
         sent = []
 
@@ -1162,6 +1170,6 @@ class TestErrorPage:
         assert b"Max-Age=0" in dict(sent[0]["headers"])[b"set-cookie"]
         assert await world.data() == {}
 
-    async def test_a_page_of_another_request_is_unchanged(self):
+    async def test_error_page_of_a_request_without_a_session_is_unchanged(self):
         page = respond(500)
         assert error_page(page, {}) is page

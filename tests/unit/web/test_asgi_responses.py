@@ -1,4 +1,4 @@
-"""What a request through ASGI sends and commits: held starts, late loads, failures of the store."""
+"""Responses and commits of ASGI requests: delayed starts, late loads, store failures."""
 
 import asyncio
 import contextlib
@@ -137,7 +137,7 @@ class TestLateLoad:
         ],
     )
     async def test_its_session_has_the_transport_of_the_request(self, options, transport):
-        """A14: as a session that is loaded before the handler runs."""
+        """A14: the same as of a session that is loaded before the handler runs."""
         found = []
 
         async def page(scope, receive, send):
@@ -173,7 +173,7 @@ def test_only_an_unsafe_method_loads_from_the_store():
 
 
 class TestUnloaded:
-    """A stream of a route that has not loaded the session, but may do so later (law A13)."""
+    """A stream of a route that has not loaded the session but may load it later (law A13)."""
 
     async def stream(self, scope, receive, send):
         await send(start())
@@ -216,9 +216,9 @@ class TestUnloaded:
         assert headers[b"vary"] == b"Authorization"
 
 
-class TestHeldStart:
+class TestDelayedStart:
     async def test_a_start_with_a_length_waits_for_the_body(self):
-        """A2: a handler that waits between both may begin a session."""
+        """A2: a handler may begin a session between both messages."""
 
         async def page(scope, receive, send):
             await send(start(LENGTH))
@@ -260,7 +260,7 @@ class TestHeldStart:
 
         assert (await Site().get(page))[0] == 200
 
-    async def test_an_error_after_the_response_is_the_servers(self):
+    async def test_error_after_the_response_is_raised_to_the_server(self):
         """A23: a second response is not sent."""
         site = Site()
 
@@ -274,7 +274,7 @@ class TestHeldStart:
 
 
 class TestDisconnect:
-    """A client that leaves during a stream."""
+    """A client that disconnects during a stream."""
 
     async def write_late(self, scope, receive, send):
         await send(start())
@@ -293,15 +293,15 @@ class TestDisconnect:
         ids=lambda asgi: asgi.get("spec_version", "absent"),
     )
     async def test_an_error_of_send_is_a_disconnect_from_asgi_2_4_on(self, site, asgi):
-        """A10, A11: in versions before, an ``OSError`` says nothing about the client."""
+        """A10, A11: before ASGI 2.4 an ``OSError`` of ``send`` has no defined meaning."""
         self.site = site
         with pytest.raises(OSError, match="left"):
             await site.get(self.write_late, asgi=asgi)
         kept = asgi.get("spec_version") == "2.4"
         assert await site.data() == {"counter": 1 if kept else 0}
 
-    async def test_a_cancelled_stream_keeps_what_it_wrote(self, site):
-        """A11: servers cancel a handler whose client has left."""
+    async def test_changes_of_a_cancelled_stream_are_kept(self, site):
+        """A11: servers cancel the handler when its client disconnects."""
 
         async def page(scope, receive, send):
             await send(start())
@@ -315,13 +315,13 @@ class TestDisconnect:
 
 
 class TestReplaced:
-    """An application that puts something else into the place of its session (law A24)."""
+    """An application that assigns another value to ``scope["session"]`` (law A24)."""
 
     @pytest.mark.parametrize(
         ("value", "error"), [(5, None), ({}, SessionRequired("log in"))], ids=["refused", "error"]
     )
-    async def test_the_session_is_in_its_place_for_the_response_to_an_error(self, value, error):
-        """A23, A24: to the error about the value, and to an error of the application."""
+    async def test_session_is_restored_in_the_scope_for_an_error_response(self, value, error):
+        """A23, A24: both for an invalid replacement and for an error of the application."""
         found = []
 
         def on_error(request, error):
@@ -344,8 +344,8 @@ class TestReplaced:
             assert (await site.get(page))[0] == 401
         assert found[0] is sessions[0]
 
-    async def test_the_session_is_in_its_place_after_the_response(self, site):
-        """A24: what the application does to it after that is not lost."""
+    async def test_session_is_restored_in_the_scope_after_the_response(self, site):
+        """A24: later changes by the application are committed."""
 
         async def page(scope, receive, send):
             session = scope["session"]
@@ -372,7 +372,7 @@ class TestReplaced:
 
 
 def error_page(change, *, heal=None, status=500):
-    """Return a page whose framework catches the error of a commit and answers with its page."""
+    """Return a page whose framework catches a commit error and sends its error page."""
 
     async def page(scope, receive, send):
         try:
@@ -389,8 +389,8 @@ def error_page(change, *, heal=None, status=500):
 
 class TestFailingStore:
     @pytest.mark.parametrize("save_on_error", [False, True])
-    async def test_it_is_not_called_needlessly(self, save_on_error):
-        """A15: the changes are lost anyway."""
+    async def test_failing_store_is_not_called_again(self, save_on_error):
+        """A15: the changes are dropped."""
         site = await Site(save_on_error=save_on_error).begin()
         site.store.fail("save")
         status, _ = await site.get(error_page(write, heal=site.store.heal))
@@ -398,7 +398,7 @@ class TestFailingStore:
         assert site.store.calls.count("save") == 1
         assert await site.data() == {"counter": 0}
 
-    async def test_the_end_of_a_session_is_tried_again(self, site):
+    async def test_failed_delete_is_retried_at_the_end(self, site):
         """A10."""
         site.store.fail("delete")
         page = error_page(lambda session: session.destroy(), heal=site.store.heal)
@@ -407,7 +407,7 @@ class TestFailingStore:
         assert b"Max-Age=0" in headers[b"set-cookie"]
         assert await site.data() == {}
 
-    async def test_a_rotation_is_tried_again(self, site):
+    async def test_failed_rotation_is_retried_at_the_end(self, site):
         """A10."""
         site.store.fail("save")
         page = error_page(lambda session: session.rotate(), heal=site.store.heal)
@@ -416,7 +416,7 @@ class TestFailingStore:
         assert headers[b"set-cookie"].startswith(b"sid=")
 
     @pytest.mark.parametrize("keeps", [False, True])
-    async def test_an_error_that_is_raised_keeps_the_end_of_a_session_alone(self, keeps):
+    async def test_raised_error_keeps_only_the_destruction(self, keeps):
         """A10, A15."""
         site = await Site(save_on_error=True).begin()
         site.store.fail("save", "delete")
@@ -436,7 +436,7 @@ class TestFailingStore:
         assert await site.data() == ({} if keeps else {"counter": 0})
 
     async def test_an_error_page_that_is_sent_later_is_503(self):
-        """A15: after the framework has handled the error of a request that went on."""
+        """A15: the framework handled the error, and the request continued."""
         site = await Site(on_store_failure="anonymous").begin()
         site.store.fail()
 
@@ -449,7 +449,7 @@ class TestFailingStore:
         status, headers = await site.get(page)
         assert (status, headers[b"retry-after"]) == (503, b"2")
 
-    async def test_it_is_answered_in_place_of_the_error_of_the_handler(self, site):
+    async def test_store_error_replaces_the_error_of_the_handler(self, site):
         """A15, A23: the session that ends with the request could not be deleted."""
         site.store.fail("delete")
 
@@ -459,7 +459,7 @@ class TestFailingStore:
 
         assert (await site.get(page))[0] == 503
 
-    async def test_on_error_gets_it_and_its_response_is_503(self):
+    async def test_on_error_gets_the_store_error_and_its_response_becomes_503(self):
         """A15, A23."""
         handled = []
 
@@ -483,8 +483,8 @@ class TestFailingStore:
         assert handled == [StoreUnavailable]
         assert site.sent[1]["body"] == b"posted"
 
-    async def test_an_error_page_that_became_503_answers_its_error(self, site, caplog):
-        """A15, A23: frameworks raise the error after they have sent their page for it."""
+    async def test_error_page_that_became_503_handles_the_error(self, site, caplog):
+        """A15, A23: frameworks raise the exception after they sent its error page."""
         site.store.fail("save", error=StoreUnavailable("planned"))
 
         async def page(scope, receive, send):
@@ -501,8 +501,8 @@ class TestFailingStore:
         messages = [record.getMessage() for record in caplog.records]
         assert messages.count("answered 503 because the session store failed: planned") == 1
 
-    async def test_it_is_logged(self, site, caplog):
-        """A23: with the error, which the response does not show."""
+    async def test_store_error_is_logged(self, site, caplog):
+        """A23: with the cause, which the response does not contain."""
         site.store.fail("load", error=StoreUnavailable("planned"))
         with caplog.at_level(logging.DEBUG, "sojourn"):
             assert (await site.get(pytest.fail))[0] == 503
@@ -510,7 +510,7 @@ class TestFailingStore:
         assert "answered 503 because the session store failed: planned" in messages
 
 
-async def test_an_error_of_the_commit_is_answered_if_the_framework_raises_another():
+async def test_commit_error_gets_a_response_if_the_framework_raises_another():
     """A23: also if the store is not called, because the record is too large."""
     handled = []
 
@@ -531,8 +531,8 @@ async def test_an_error_of_the_commit_is_answered_if_the_framework_raises_anothe
     assert handled == [SessionTooLarge]
 
 
-async def test_an_error_of_the_plan_of_a_commit_is_answered_if_the_framework_raises_another():
-    """A23: the value was changed in place to one that cannot be stored."""
+async def test_encoding_error_gets_a_response_if_the_framework_raises_another():
+    """A23: a value was changed in place to one that cannot be encoded."""
     handled = []
 
     def on_error(request, error):

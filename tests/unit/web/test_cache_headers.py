@@ -1,6 +1,6 @@
 """The caching headers of responses whose handler accessed the session (A13).
 
-Other tests show with real caching proxies and frameworks that they obey.
+Tests with real caching proxies and frameworks are elsewhere.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def values(sent, name):
 
 @pytest.mark.parametrize("own", [[], [("Vary", "Accept")]], ids=["no vary", "vary"])
 @pytest.mark.parametrize(("private", "expected"), [(False, "private"), (True, "private, no-store")])
-def test_only_the_page_of_a_user_may_not_be_stored(own, private, expected):
-    """A13, B-7: also where the application sends its own Vary."""
+def test_only_a_logged_in_users_page_is_no_store(own, private, expected):
+    """A13, B-7: also if the application sends its own Vary."""
     sent = apply(own, private=private)
     assert values(sent, "cache-control") == [expected]
     assert values(sent, "vary") == ["Accept, Cookie" if own else "Cookie"]
@@ -45,7 +45,7 @@ PLAIN = [("content-type", "text/plain"), ("content-length", "5")]
 class TestUntouched:
     @pytest.mark.parametrize("private", [True, False])
     def test_without_a_session_the_same_list_is_sent(self, private):
-        """A1: no cookie, no access, no cost."""
+        """A1: no cookie and no access to the session."""
         own = [(b"Vary", b"Accept")]
         assert headers.apply(own, accessed=False, private=private, set_cookie=None) is own
 
@@ -75,23 +75,23 @@ class TestVary:
         ],
     )
     @pytest.mark.parametrize("how", [{"accessed": True}, {"accessed": False, "set_cookie": COOKIE}])
-    def test_names_cookie_once(self, said, sent, how):
-        """A13, B-1, B-4, B-5: also when nothing but a cookie is sent; ``*`` is never replaced."""
+    def test_vary_names_cookie_once(self, said, sent, how):
+        """A13, B-1, B-4, B-5: also for a cookie without an access; ``*`` is never replaced."""
         pairs = [("Vary" if i else "vary", value) for i, value in enumerate(said)]
         assert values(apply([*PLAIN, *pairs], **how), "vary") == [sent]
 
 
 class TestCacheControl:
-    def test_of_a_reader_is_private(self):
+    def test_reading_response_is_private(self):
         """A13, B-2."""
         assert values(apply(PLAIN), "cache-control") == ["private"]
 
-    def test_of_a_logged_in_user_is_not_stored(self):
+    def test_response_to_a_logged_in_user_is_no_store(self):
         """A13, B-7, ASVS 14.3.2."""
         assert values(apply(PLAIN, private=True), "cache-control") == ["private, no-store"]
 
     @pytest.mark.parametrize("accessed", [True, False])
-    def test_with_a_cookie_is_not_stored(self, accessed):
+    def test_response_with_a_cookie_is_no_store(self, accessed):
         """A13, B-1, B-6."""
         sent = apply(PLAIN, accessed=accessed, set_cookie=COOKIE)
         assert values(sent, "cache-control") == ["private, no-store"]
@@ -99,8 +99,8 @@ class TestCacheControl:
 
     @pytest.mark.parametrize("private", [True, False])
     @pytest.mark.parametrize("said", ["public, max-age=60", "no-cache", "private", "max-age=0"])
-    def test_of_the_application_stands_while_no_cookie_is_sent(self, said, private):
-        """A13: unless the application said otherwise."""
+    def test_header_of_the_application_is_kept_if_no_cookie_is_sent(self, said, private):
+        """A13: the application's own directives take precedence."""
         sent = apply([("Cache-Control", said)], private=private)
         assert values(sent, "cache-control") == [said]
         sent = apply([("Cache-Control", said), ("cache-control", "no-transform")])
@@ -127,8 +127,8 @@ class TestCacheControl:
             "not-private, x-no-store",
         ],
     )
-    def test_shared_caching_is_refused_beside_a_cookie(self, said):
-        """A13, B-6, B-8: replaced, and the caller is notified once."""
+    def test_shared_caching_directives_are_replaced_if_a_cookie_is_sent(self, said):
+        """A13, B-6, B-8: the caller is notified once."""
         reports = []
         sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
         assert values(sent, "cache-control") == ["private, no-store"]
@@ -146,23 +146,23 @@ class TestCacheControl:
             ("", "private, no-store"),
         ],
     )
-    def test_private_stays_and_is_not_stored(self, said, kept):
-        """security.md A.6: no Set-Cookie without no-store; nothing of it worth a warning."""
+    def test_private_gets_no_store_if_a_cookie_is_sent(self, said, kept):
+        """security.md A.6: no Set-Cookie without no-store; it is added without a warning."""
         reports = []
         sent = apply([("Cache-Control", said)], set_cookie=COOKIE, overruled=reports.append)
         assert values(sent, "cache-control") == [kept]
         assert reports == []
 
-    def test_several_headers_are_one(self):
-        """B-8: what one of two says is not overlooked."""
+    def test_several_cache_control_headers_are_combined(self):
+        """B-8: each of two headers is read."""
         pairs = [("Cache-Control", "private"), ("cache-control", "public")]
         assert values(apply(pairs, set_cookie=COOKIE), "cache-control") == ["private, no-store"]
 
     @pytest.mark.parametrize(
         "name", ["CDN-Cache-Control", "Vercel-CDN-Cache-Control", "surrogate-control"]
     )
-    def test_headers_for_shared_caches_alone_go_too(self, name):
-        """B-6, RFC 9213: caches obey these instead of Cache-Control."""
+    def test_headers_for_shared_caches_only_are_removed(self, name):
+        """B-6, RFC 9213: shared caches obey these headers instead of Cache-Control."""
         reports = []
         pairs = [*PLAIN, (name, "max-age=60")]
         sent = apply(pairs, set_cookie=COOKIE, overruled=reports.append)
@@ -188,10 +188,10 @@ anything = given(
 )
 
 
-class TestAlways:
+class TestAnyResponse:
     @anything
-    def test_what_is_not_ours_is_sent_as_it_was(self, pairs, accessed, private, set_cookie):
-        """Cookies that the application sets itself are among it."""
+    def test_other_headers_are_unchanged(self, pairs, accessed, private, set_cookie):
+        """Also cookies that the application sets itself."""
         sent = apply(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         others = [pair for pair in pairs if pair[0] in ("Set-Cookie", "X-Name")]
         if set_cookie is not None:
@@ -199,10 +199,10 @@ class TestAlways:
         assert [pair for pair in sent if pair[0].lower() in ("set-cookie", "x-name")] == others
 
     @anything
-    def test_no_cookie_leaves_where_a_shared_cache_keeps_it(
+    def test_response_with_a_cookie_is_never_cacheable_by_shared_caches(
         self, pairs, accessed, private, set_cookie
     ):
-        """B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8: one rule, whatever the application has set."""
+        """B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8: for any headers of the application."""
         sent = apply(pairs, accessed=accessed, private=private, set_cookie=set_cookie)
         if set_cookie is not None:
             (control,) = values(sent, "cache-control")
@@ -217,7 +217,7 @@ class TestAlways:
 class TestTicketHeader:
     """With ``transport="header"``, the ticket is in another header than Set-Cookie."""
 
-    def test_the_ticket_and_vary_name_its_headers(self):
+    def test_ticket_header_is_sent_and_named_in_vary(self):
         sent = headers.apply(
             [(b"Vary", b"authorization")],
             accessed=True,
@@ -294,6 +294,6 @@ class TestFrameworkHeaders:
             ("set-cookie", "b=\xe9"),
         ]
 
-    def test_headers_to_which_nothing_changes_are_left_alone(self):
+    def test_headers_without_a_change_are_not_written(self):
         selected = headers.select_caching([("Vary", "Accept")])
         headers.replace_caching(selected, selected, remove=pytest.fail, add=pytest.fail)

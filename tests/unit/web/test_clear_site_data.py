@@ -1,4 +1,4 @@
-"""Clear-Site-Data: what is accepted as a directive, how it is spelled, and where it is sent."""
+"""Clear-Site-Data: accepted directives, their quotes, and the responses that have it."""
 
 import pytest
 
@@ -19,19 +19,19 @@ from sojourn.web.transport import Transport
         (("cache", "cache"), b'"cache"'),
     ],
 )
-def test_directives_are_quoted_on_the_wire(directives, sent):
+def test_directives_are_quoted_in_the_header(directives, sent):
     """ASVS 14.3.1: browsers ignore a directive without its quotes."""
     assert ClearSiteData(directives).header(Transport.SECURE) == sent
 
 
 def test_nothing_is_cleared_by_default():
-    """It hits siblings and other applications too, so it is the developer's decision."""
+    """An application must enable it: it also clears data of sibling domains."""
     assert ClearSiteData().header(Transport.SECURE) is None
 
 
 @pytest.mark.parametrize("transport", [each for each in Transport if each is not Transport.SECURE])
-def test_it_is_sent_over_https_alone(transport):
-    """NIST SESS-13: an attacker in the network must not log visitors out of everything."""
+def test_it_is_sent_over_https_only(transport):
+    """NIST SESS-13: over http a network attacker could inject it to log visitors out."""
     assert ClearSiteData(DIRECTIVES).header(transport) is None
     assert ClearSiteData(DIRECTIVES).header(transport, new_cookie=True) is None
 
@@ -41,8 +41,8 @@ def test_it_is_sent_over_https_alone(transport):
     ["Cache", "executioncontexts", '"cache"', "cache, cookies", "", " cache", "clientHints",
      "cache\r\nSet-Cookie: a=b", None, 1, b"cache"],
 )  # fmt: skip
-def test_what_browsers_would_ignore_is_refused(directive):
-    """B-60, B-58: no directive that does nothing, and none that is another header."""
+def test_directives_that_browsers_ignore_are_refused(directive):
+    """B-60, B-58: no directive without an effect, and none that starts another header."""
     with pytest.raises(ConfigurationError, match="clear_site_data expects some of 'cache'"):
         ClearSiteData(("cache", directive))
 
@@ -59,5 +59,5 @@ def test_what_browsers_would_ignore_is_refused(directive):
     ],
 )
 def test_a_new_session_of_the_same_response_keeps_its_cookie(directives, sent):
-    """ASVS 14.3.1: what is thrown away is of the session that ended."""
+    """ASVS 14.3.1: only data of the destroyed session is cleared."""
     assert ClearSiteData(directives).header(Transport.SECURE, new_cookie=True) == sent

@@ -1,8 +1,8 @@
-"""The session cookie: what is found in a request, what is sent, and which settings are refused.
+"""The session cookie: reading it, setting it, and settings that are refused.
 
-Two independent readings check ours: a plain split-by-semicolon model for the Cookie header, and
-the standard library's parser for Set-Cookie. That a real browser keeps and deletes what we send
-is shown by the browser tests.
+Two independent parsers check the results: a plain split at semicolons for the Cookie header, and
+the standard library's parser for Set-Cookie. The browser tests check that a real browser stores
+and deletes the cookie.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ reader = CookieReader(NAME)
 
 
 def model(header: bytes, name: str) -> tuple[str, ...]:
-    """Read a Cookie header the slow and obvious way."""
+    """Return the values of a name in a Cookie header: the simplest parser, to compare with."""
     found = []
     for part in header.split(b";"):
         before, equals, after = part.strip(b" \t").partition(b"=")
@@ -44,7 +44,7 @@ class TestFinding:
          (b"a=1;\t __Host-sid=x \t;b=2", ("x",)), (b"__Host-sid=a=b==", ("a=b==",)),
          (b"__Host-sid=\xff\x00", ("\xff\x00",))],
     )  # fmt: skip
-    def test_value_is_what_stands_behind_the_name(self, header, values):
+    def test_value_is_the_text_after_the_name(self, header, values):
         """A8."""
         assert reader.find(header) == values
 
@@ -53,8 +53,8 @@ class TestFinding:
         [b"__Host-sid", b"__host-sid=x", b"x__Host-sid=x", b"__Host-sidx=x", b"__Host-sid =x",
          b"a=__Host-sid=x", b"a=b __Host-sid=x", b"a=b, __Host-sid=x", b"a=b\n__Host-sid=x"],
     )  # fmt: skip
-    def test_another_name_is_another_cookie(self, header):
-        """A8: only the cookie of exactly our name is ours."""
+    def test_similar_name_is_not_the_session_cookie(self, header):
+        """A8: the name must be equal."""
         assert reader.find(header) == ()
 
     @pytest.mark.parametrize(
@@ -62,32 +62,32 @@ class TestFinding:
         [b"=__Host-sid=x", b"a=1; =__Host-sid=x", b"%5f%5fHost-sid=x", b"__Host%2dsid=x",
          b'"__Host-sid"=x', b"$Version=1; $__Host-sid=x"],
     )  # fmt: skip
-    def test_planted_cookie_is_not_ours(self, header):
-        """B-27: nameless, percent-encoded and quoted names are other cookies."""
+    def test_disguised_name_is_not_the_session_cookie(self, header):
+        """B-27: nameless, percent-encoded and quoted names, which an attacker may plant."""
         assert reader.find(header) == ()
 
-    def test_bad_neighbour_does_not_hide_ours(self):
-        """A.5: SimpleCookie loses everything after a bad name; we lose nothing."""
+    def test_invalid_cookie_before_the_session_cookie_is_skipped(self):
+        """A.5: SimpleCookie drops every cookie after an invalid name."""
         assert CookieReader("sess").find(b"ok=1; bad[=2; sess=3") == ("3",)
 
-    def test_name_is_no_pattern(self):
+    def test_name_is_not_a_regular_expression(self):
         assert CookieReader("s.d").find(b"sxd=1; s.d=2") == ("2",)
 
     def test_different_values_are_all_found(self):
-        """A8: a duplicate with another value shows, wherever it stands."""
+        """A8: at any position of the header."""
         assert reader.find(b"__Host-sid=x; a=1; __Host-sid=y") == ("x", "y")
 
     @pytest.mark.parametrize("other", [b"aX", b"Xa", b"a\x0b", b"\x0ca"])
-    def test_nothing_but_space_is_left_out_of_several_values(self, other):
-        """A8: two cookies that differ must not count as one."""
+    def test_only_spaces_and_tabs_are_stripped_from_values(self, other):
+        """A8: two different cookies must not compare equal."""
         header = b"__Host-sid= a\t; __Host-sid=" + other
         assert reader.find(header) == ("a", other.decode("latin-1"))
 
-    def test_same_value_twice_is_one(self):
+    def test_same_value_twice_is_found_once(self):
         assert reader.find(b"__Host-sid=x; a=1; __Host-sid=x ") == ("x",)
 
     def test_quotes_are_part_of_the_value(self):
-        """RFC 6265bis 4.1.1: so a quoted copy of a ticket is another value, and ours none."""
+        """RFC 6265bis 4.1.1: a quoted copy of a ticket is another value."""
         assert reader.find(b'__Host-sid="x"') == ('"x"',)
         assert reader.find(b'__Host-sid=x; __Host-sid="x"') == ("x", '"x"')
 
@@ -97,8 +97,8 @@ class TestFinding:
             max_size=30,
         )
     )
-    def test_agrees_with_the_obvious_reading(self, parts):
-        """A8, but for one thing: space before "=", which no browser sends, makes another name."""
+    def test_reader_agrees_with_the_model(self, parts):
+        """A8: except for space before "=", which no browser sends; it makes another name."""
         header = b"".join(parts)
         if b"sid =" not in header and b"sid\t=" not in header:
             assert CookieReader("sid").find(header) == model(header, "sid")
@@ -108,8 +108,8 @@ class TestFinding:
         name=st.text(TOKEN_CHARS, min_size=1, max_size=12),
         before=st.lists(st.binary(max_size=12).map(lambda b: b.replace(b";", b"")), max_size=4),
     )
-    def test_what_is_set_is_found_again(self, value, name, before):
-        """B-27: whatever stands beside it, the cookie we set comes back as it was."""
+    def test_cookie_that_was_set_is_found_among_others(self, value, name, before):
+        """B-27: other cookies of the request do not change the value that is read."""
         settings = CookieSettings(name=name)
         pair, _, _ = settings.over_https().set(value, None).partition(b"; ")
         others = [
@@ -143,7 +143,7 @@ def hostile(shape: str, size: int) -> bytes:
 
 
 def seconds(header: bytes) -> float:
-    """Return the CPU time of one call: the best of many, so that other load does not count."""
+    """Return the CPU time of one call: the minimum of many, which other load does not distort."""
     best = 1.0
     for _ in range(7):
         start = time.process_time()
@@ -161,7 +161,7 @@ class TestHostileHeaders:
     def test_time_grows_linearly(self, shape):
         """A19, B-57: four times the length, four times the time; quadratic would be sixteen.
 
-        Below a fifth of a millisecond the clock says nothing, and no growth could hurt.
+        Below a fifth of a millisecond the clock is too coarse, and the time does not matter.
         """
         long = seconds(hostile(shape, 65_536))
         assert long < 0.0002 or long < 10 * seconds(hostile(shape, 16_384))
@@ -184,8 +184,8 @@ class TestNames:
             ({"same_site": "none"}, "__Host-sid", "sid"),
         ],
     )
-    def test_name_fits_the_transport(self, settings, https, http):
-        """ASVS 3.3.1, 3.3.3: the strongest prefix the settings allow; an exact name stays."""
+    def test_name_has_the_strongest_prefix_the_transport_allows(self, settings, https, http):
+        """ASVS 3.3.1, 3.3.3: as far as the settings permit; an exact name is unchanged."""
         cookies = CookieSettings(**settings)
         assert (cookies.over_https().name, cookies.over_http().name) == (https, http)
 
@@ -196,8 +196,8 @@ class TestNames:
          ({"name": "__Host-id"}, True, True), ({"name": "__SECURE-id"}, True, True),
          ({"name": "__http-id"}, True, True)],
     )  # fmt: skip
-    def test_secure_wherever_a_browser_requires_it(self, settings, https, http):
-        """ASVS 3.3.1, B-60: over http to this machine only if the cookie needs it to exist."""
+    def test_secure_is_set_where_browsers_require_it(self, settings, https, http):
+        """ASVS 3.3.1, B-60: over http to localhost only if browsers drop the cookie without it."""
         cookies = CookieSettings(**settings)
         assert (cookies.over_https().secure, cookies.over_http().secure) == (https, http)
 
@@ -258,7 +258,7 @@ class TestSetting:
 
     @given(settings=good_settings, https=st.booleans(), age=st.none() | st.integers(0, 10**7))
     def test_flags_are_those_of_the_settings(self, settings, https, age):
-        """A14, B-60, ASVS 3.3.1, 3.3.2, 3.3.4, NIST COOK-01: nothing missing, nothing more."""
+        """A14, B-60, ASVS 3.3.1, 3.3.2, 3.3.4, NIST COOK-01: exactly these."""
         cookie = settings.over_https() if https else settings.over_http()
         pair, read = parse(cookie.set(TICKET, age, now=0))
         assert pair == f"{cookie.name}={TICKET}"
@@ -268,8 +268,8 @@ class TestSetting:
         assert read == wanted
 
     @given(settings=good_settings, https=st.booleans())
-    def test_standard_library_reads_the_same(self, settings, https):
-        """B-60, read by another parser, which knows all attributes except Partitioned."""
+    def test_standard_library_parses_the_same_attributes(self, settings, https):
+        """B-60: an independent parser; it knows all attributes except Partitioned."""
         cookie = settings.over_https() if https else settings.over_http()
         jar = SimpleCookie()
         jar.load(cookie.set(TICKET, 60).decode().removesuffix("; Partitioned"))
@@ -286,8 +286,8 @@ class TestSetting:
         ("age", "sent"),
         [(34_560_000, 34_560_000), (34_560_001, 34_560_000), (0, 0), (-5, 0)],
     )
-    def test_age_ends_at_400_days(self, age, sent):
-        """RFC 6265bis 5.5; an age in the past ends the cookie."""
+    def test_max_age_is_at_most_400_days(self, age, sent):
+        """RFC 6265bis 5.5; a negative age deletes the cookie."""
         assert b"; Max-Age=%d;" % sent in CookieSettings().over_https().set("x", age)
 
     def test_attributes_in_lower_case(self):
@@ -306,7 +306,7 @@ class TestSetting:
         expires = parsedate_to_datetime(re.search("Expires=([^;]*)", header)[1]).timestamp()
         assert before + 3600 <= expires <= time.time() + 3600
 
-    def test_cookie_of_the_browser_session_has_no_age(self):
+    def test_session_cookie_of_the_browser_has_no_max_age(self):
         """A14."""
         assert b"Expires" not in CookieSettings().over_https().set("x", None)
 
@@ -318,8 +318,8 @@ class TestSetting:
             cookie.set("x" * 4094, None)
 
     @pytest.mark.parametrize("bad", [*'",;\\ ', "\r", "\n", "\t", "\0", "\x7f", "\x80", "é", "€"])
-    def test_value_cannot_break_out(self, bad):
-        """B-58: nor does the message show what might be a ticket (A18)."""
+    def test_value_with_a_separator_is_refused(self, bad):
+        """B-58: the message does not contain the value, which may be a ticket (A18)."""
         for value in (f"{TICKET}{bad}", f"{bad}{TICKET}", f"{TICKET}{bad}; Domain=evil.example"):
             with pytest.raises(ValueError, match="encode it first") as caught:
                 CookieSettings().over_https().set(value, None)
@@ -328,14 +328,14 @@ class TestSetting:
 
 class TestDeleting:
     def test_default(self):
-        """B-44: the standard's date of long ago besides Max-Age, for readers of either."""
+        """B-44: Max-Age=0 and a past Expires, for clients that read only one of them."""
         assert CookieSettings().over_https().delete() == (
             b"__Host-sid=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"
             b"; Path=/; Secure; HttpOnly; SameSite=Lax"
         )
 
     @given(settings=good_settings, https=st.booleans())
-    def test_flags_are_those_it_was_set_with(self, settings, https):
+    def test_deletion_has_the_flags_of_the_cookie(self, settings, https):
         """B-44, ASVS 3.3.4, A14: otherwise a browser deletes another cookie or none."""
         cookie = settings.over_https() if https else settings.over_http()
         set_pair, set_flags = parse(cookie.set(TICKET, None))
@@ -380,7 +380,7 @@ class TestRefusedSettings:
          {"domain": "localhost"}, {"domain": "127.0.0.1"}, {"domain": "a_b.example.com"},
          {"domain": ".".join(["a" * 63] * 3 + ["b" * 61])}],
     )  # fmt: skip
-    def test_what_a_browser_accepts_is_not_refused(self, settings):
+    def test_combination_that_a_browser_accepts_is_not_refused(self, settings):
         CookieSettings(**settings)
 
     @pytest.mark.parametrize("bad", [*'()<>@,;:\\"/[]?={} ', "\t", "\r", "\n", "\0", "\x7f", "é"])
@@ -391,7 +391,7 @@ class TestRefusedSettings:
                 CookieSettings(name=name)
 
     @pytest.mark.parametrize("name", ["", "n" * 1025])
-    def test_name_has_a_length(self, name):
+    def test_name_that_is_too_long_is_refused(self, name):
         with pytest.raises(ConfigurationError, match=r"cookie name .* choose"):
             CookieSettings(name=name)
 
@@ -400,7 +400,7 @@ class TestRefusedSettings:
         ["", "app", "app/", "/a;b", "/a b", "/a\r\nSet-Cookie: x=y", "/a\n", "/\0", "/\x7f", "/é",
          "/" + "a" * 1024, "https://example.com/"],
     )  # fmt: skip
-    def test_path_is_one_that_a_browser_keeps(self, path):
+    def test_path_that_a_browser_ignores_is_refused(self, path):
         """B-58, security.md A.5: a longer path would silently become ``/``."""
         with pytest.raises(ConfigurationError, match="a cookie path begins with '/'"):
             CookieSettings(path=path)
@@ -419,7 +419,7 @@ class TestRefusedSettings:
 
     @pytest.mark.parametrize("same_site", [None, "", "relaxed", True, "Lax; Secure"])
     def test_same_site_is_one_of_three(self, same_site):
-        """ASVS 3.3.2: None of Python is not the string, which gives protection away."""
+        """ASVS 3.3.2: Python's None is not the string "None", which weakens protection."""
         with pytest.raises(ConfigurationError, match="same_site is 'lax', 'strict' or 'none'"):
             CookieSettings(same_site=same_site)
 

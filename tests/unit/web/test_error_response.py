@@ -1,4 +1,4 @@
-"""The form of built-in error responses: text, JSON or problem details (law A23)."""
+"""The media type of built-in error responses: text, JSON or problem details (law A23)."""
 
 import json
 from http import HTTPStatus
@@ -38,7 +38,7 @@ AXIOS = b"application/json, text/plain, */*"
         (b"image/png, " * 40 + b"application/json", "text/plain; charset=utf-8"),
     ],
 )
-def test_the_form_is_negotiated(accept, form):
+def test_media_type_is_negotiated(accept, form):
     """A23, RFC 9110 12.5.1."""
     headers, body = unavailable_response(accept)
     found = dict(headers)
@@ -61,7 +61,7 @@ def test_the_fields_of_problem_details():
 
 
 @pytest.mark.parametrize("refusal", Refusal)
-def test_a_refusal_names_the_option(refusal):
+def test_refusal_of_another_origin_names_the_option(refusal):
     """A23: the developer finds the option to change."""
     for accept in (None, b"application/json"):
         _, body = refusal_response(refusal, accept)

@@ -1,4 +1,4 @@
-"""Errors belong to the application (law A23): bare ASGI, where ``on_error`` is the only handler."""
+"""Error handling in bare ASGI applications, where ``on_error`` is the only handler (law A23)."""
 
 import asyncio
 import json
@@ -112,8 +112,8 @@ async def test_on_error_answers(page, kind, asynchronous):
 
 
 @pytest.mark.parametrize(("page", "status"), [(unavailable, 503), (large, None)])
-async def test_none_is_the_default(page, status):
-    """A23: 503 for the store; any other error is the server's."""
+async def test_on_error_that_returns_none_keeps_the_default(page, status):
+    """A23: 503 for a failing store; any other error is raised to the server."""
     sent, error = await serve(page, on_error=lambda scope, error: None)
     assert [message["status"] for message in sent[:1]] == ([status] if status else [])
     assert isinstance(error, SessionTooLarge) == (status is None)
@@ -123,13 +123,13 @@ async def test_none_is_the_default(page, status):
     ("page", "kind"), [(broken, LookupError), (misconfigured, ConfigurationError)]
 )
 async def test_on_error_is_not_called_for_other_errors(page, kind):
-    """A23: nor errors of the set-up, which must not be overlooked."""
+    """A23: nor for configuration errors, which must reach the developer."""
     handled = []
     sent, error = await serve(page, on_error=lambda *arguments: handled.append(arguments))
     assert (sent, type(error), handled) == ([], kind, [])
 
 
-async def test_an_on_error_that_fails_is_an_error_of_the_server():
+async def test_error_of_on_error_is_raised_to_the_server():
     def handle(scope, error):
         raise LookupError("planned by the test")
 
@@ -139,14 +139,14 @@ async def test_an_on_error_that_fails_is_an_error_of_the_server():
 
 
 async def test_a_500_for_a_failing_store_becomes_503():
-    """A23: if ``on_error`` does not say otherwise, the visitor learns when to try again."""
+    """A23: if ``on_error`` returns no response, the 503 has Retry-After."""
     sent, _ = await serve(unavailable, on_error=lambda *_: PlainTextResponse("sorry", 500))
     assert sent[0]["status"] == 503
     assert dict(sent[0]["headers"])[b"retry-after"]
 
 
-async def test_a_framework_that_answers_500_itself_is_corrected():
-    """A23: it sends its page while it handles the exception."""
+async def test_500_of_the_framework_becomes_503():
+    """A23: the framework sends its error page while it handles the exception."""
     sessions = sojourn.Sessions(store=FaultyStore(MemoryStore()), secret=SECRET)
     sent = []
 

@@ -1,4 +1,4 @@
-"""The lines about security events and outages: exact texts, fields, counts and limits."""
+"""The log lines about security events and outages: exact texts, fields, counts and limits."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ SECRET = "K7d-event-log-tests-Wq3nYx5Rb"
 #: A text that no path of the repository contains.
 ACTOR = "actor-5f81c2"
 ID = "0123456789abcdef" * 2
-#: Of the ordinary request; an installation must not listen to them.
+#: Events of every request; an installation must not register listeners for them.
 ORDINARY = (Read, Written, Created, Touched)
 
 
@@ -142,7 +142,7 @@ def lines(caplog):
 )
 @pytest.mark.usefixtures("log")
 def test_the_line_of_an_event(event, level, line, dispatcher, caplog):
-    """ASVS 16.3, 16.2.1: who is meant is the session; its user and the actor are not named."""
+    """ASVS 16.3, 16.2.1: it names the session ID, not the user or the actor."""
     dispatcher.emit(event)
     assert lines(caplog) == [(level, line)]
     [record] = caplog.records
@@ -153,8 +153,8 @@ def test_the_line_of_an_event(event, level, line, dispatcher, caplog):
 
 
 @pytest.mark.usefixtures("log")
-def test_fields_for_formatters_replace_none_of_the_application(dispatcher, caplog):
-    """ASVS 16.2.1: an application may give each record a field ``session_id`` or ``reason``."""
+def test_fields_of_a_log_record_factory_are_not_replaced(dispatcher, caplog):
+    """ASVS 16.2.1: an application may add a field ``session_id`` to each log record."""
     plain = logging.getLogRecordFactory()
 
     def factory(*args, **kwargs):
@@ -235,7 +235,7 @@ HOSTILE = "a\r\n2026-01-01 CRITICAL root: forged\x1b[31m\u2028\u202e\ud800"
     ],
 )
 @pytest.mark.usefixtures("log")
-def test_no_text_from_outside_starts_another_line(event, dispatcher, caplog):
+def test_newlines_in_external_text_are_escaped(event, dispatcher, caplog):
     """ASVS 16.4.1."""
     dispatcher.emit(event)
     [message] = caplog.messages
@@ -246,7 +246,7 @@ def test_no_text_from_outside_starts_another_line(event, dispatcher, caplog):
 
 @pytest.mark.usefixtures("log")
 def test_a_password_in_the_url_of_an_error_is_masked(dispatcher, caplog):
-    """A18: drivers and stores of third parties may name the URL that they cannot reach."""
+    """A18: third-party drivers and stores may quote the URL in their errors."""
     error = "cannot reach redis://app:p@ssw0rd-1@host:6379/0?password=p4ssword-2"
     dispatcher.emit(StoreFailed("", "load", error))
     [record] = caplog.records
@@ -254,7 +254,7 @@ def test_a_password_in_the_url_of_an_error_is_masked(dispatcher, caplog):
     assert record.sojourn_error == "cannot reach redis://app:***@host:6379/0?password=***"
 
 
-def test_a_text_from_outside_is_shortened():
+def test_external_text_is_truncated():
     assert escape("é\\n") == "é\\n"
     assert len(escape("x" * 10_000)) == 501
     assert escape("x" * 500) == "x" * 500
@@ -262,7 +262,7 @@ def test_a_text_from_outside_is_shortened():
 
 
 @pytest.mark.usefixtures("log")
-def test_nothing_is_formatted_for_a_level_that_is_off(dispatcher, caplog, monkeypatch):
+def test_disabled_level_formats_nothing(dispatcher, caplog, monkeypatch):
     """The level is set with ``logging`` alone."""
 
     def fail(_):
@@ -283,8 +283,8 @@ def test_nothing_is_formatted_for_a_level_that_is_off(dispatcher, caplog, monkey
 
 
 @pytest.mark.usefixtures("log")
-def test_warnings_are_logged_where_information_is_not(dispatcher, caplog):
-    """ASVS 16.3: the level of an application in production."""
+def test_warnings_are_logged_at_level_warning(dispatcher, caplog):
+    """ASVS 16.3: the usual level in production."""
     caplog.set_level(logging.WARNING, "sojourn")
     for reason in ("replaced", "forged", "unreadable: format 9"):
         dispatcher.emit(Rejected(ID, reason))
@@ -302,8 +302,8 @@ def test_the_library_configures_no_handler():
 
 
 @pytest.mark.usefixtures("log")
-def test_rejected_tickets_are_one_line_a_minute_with_their_number(dispatcher, clock, caplog):
-    """ASVS 16.3.3: a flood of forged tickets leaves the log readable."""
+def test_rejected_tickets_are_logged_once_a_minute_with_their_count(dispatcher, clock, caplog):
+    """ASVS 16.3.3: many forged tickets must not flood the log."""
     for _ in range(500):
         dispatcher.emit(Rejected("", "forged"))
         clock.now += 0.1
@@ -316,17 +316,17 @@ def test_rejected_tickets_are_one_line_a_minute_with_their_number(dispatcher, cl
 
 
 @pytest.mark.usefixtures("log")
-def test_reasons_do_not_hide_each_other(dispatcher, clock, caplog):
+def test_each_reason_has_its_own_rate_limit(dispatcher, clock, caplog):
     for _ in range(3):
         dispatcher.emit(Rejected("", "forged"))
     dispatcher.emit(Rejected(ID, "replaced"))
     assert [record.sojourn_reason for record in caplog.records] == ["forged", "replaced"]
     clock.now += 61
-    dispatcher.emit(Rejected("", "malformed"))  # also logs what is due of other reasons
+    dispatcher.emit(Rejected("", "malformed"))  # also logs the due counts of other reasons
     assert [record.getMessage()[:9] for record in caplog.records[2:]] == ["2 tickets", "1 ticket "]
 
 
-def test_a_count_that_waits_is_logged_at_the_end(log, dispatcher, caplog):
+def test_pending_count_is_logged_on_close(log, dispatcher, caplog):
     for _ in range(3):
         dispatcher.emit(Rejected("", "malformed"))
     log.close()
@@ -338,7 +338,7 @@ def test_a_count_that_waits_is_logged_at_the_end(log, dispatcher, caplog):
 
 
 @pytest.mark.usefixtures("log")
-def test_an_unreadable_record_that_is_reported_later_has_no_session(dispatcher, clock, caplog):
+def test_delayed_line_about_unreadable_records_names_no_session(dispatcher, clock, caplog):
     for _ in range(2):
         dispatcher.emit(Rejected(ID, "unreadable: format 9"))
     clock.now += 61
@@ -347,7 +347,7 @@ def test_an_unreadable_record_that_is_reported_later_has_no_session(dispatcher, 
     assert caplog.records[1].sojourn_session is None
 
 
-def test_subjects_that_were_taken_wait_for_their_next_line(clock):
+def test_subject_of_a_logged_count_waits_for_its_interval(clock):
     limit = RateLimit(clock)
     assert limit.admit("a") == 1
     assert limit.admit("a") == 0
@@ -361,15 +361,15 @@ def test_subjects_that_were_taken_wait_for_their_next_line(clock):
 
 
 @pytest.mark.usefixtures("log")
-def test_a_ticket_that_is_reused_again_and_again_is_one_line_a_minute(dispatcher, caplog):
-    """With ``on_reuse`` that keeps the session alive."""
+def test_repeated_reuse_of_a_ticket_is_logged_once_a_minute(dispatcher, caplog):
+    """With an ``on_reuse`` that does not revoke the session."""
     for _ in range(100):
         dispatcher.emit(Reused(ID))
     dispatcher.emit(Reused(ID[::-1]))
     assert len(caplog.records) == 2
 
 
-def test_a_limit_is_bounded_although_subjects_are_invented(clock):
+def test_number_of_rate_limited_subjects_is_bounded(clock):
     limit = RateLimit(clock)
     lines = sum(bool(limit.admit(f"https://{number}.example")) for number in range(10_000))
     assert lines == 101  # one hundred, and one for all others
@@ -379,14 +379,14 @@ def test_a_limit_is_bounded_although_subjects_are_invented(clock):
     assert limit.pop_due(everything=True) == [("", 9_899)]
 
 
-def test_threads_lose_no_count(clock):
+def test_threads_count_every_event(clock):
     limit, admitted = RateLimit(clock), []
 
     def work():
         admitted.extend(limit.admit("forged") for _ in range(2_000))
 
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # the threads alternate within a call
+    sys.setswitchinterval(1e-6)  # switch threads within a call
     try:
         threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in threads:
@@ -403,8 +403,8 @@ def test_threads_lose_no_count(clock):
 # Outages
 
 
-def test_an_outage_is_two_lines_with_count_operations_and_duration(dispatcher, log, clock, caplog):
-    """A15: from the first failure to the first answer; nothing for the failures in between."""
+def test_outage_is_logged_as_two_lines(dispatcher, log, clock, caplog):
+    """A15: at the first failure, and at the first success with count, operations and duration."""
     for number in range(1_000):
         dispatcher.emit(StoreFailed(ID, "save" if number % 4 else "load", "down"))
         clock.now += 0.042
@@ -433,8 +433,8 @@ def test_an_outage_is_two_lines_with_count_operations_and_duration(dispatcher, l
 
 
 @pytest.mark.usefixtures("log")
-def test_the_ordinary_request_is_listened_to_during_an_outage_only(dispatcher, clock):
-    """No cost on the ordinary path: an event without a listener is not built."""
+def test_listeners_of_every_request_exist_during_an_outage_only(dispatcher, clock):
+    """An event without a listener is not created, so normal operation costs nothing."""
     assert not set(ORDINARY) & set(dispatcher.listeners)
     dispatcher.emit(StoreFailed("", "load", "down"))
     assert set(ORDINARY) <= set(dispatcher.listeners)
@@ -443,13 +443,13 @@ def test_the_ordinary_request_is_listened_to_during_an_outage_only(dispatcher, c
     assert not set(ORDINARY) & set(dispatcher.listeners)
 
 
-def test_an_installation_listens_to_no_ordinary_request():
+def test_installation_registers_no_listener_of_every_request():
     sessions = Sessions(store=MemoryStore(), secret=SECRET)
     assert not {Read, Written, Touched} & set(sessions.dispatcher.listeners)
 
 
 @pytest.mark.usefixtures("log")
-def test_a_store_that_fails_now_and_then_has_one_outage(dispatcher, clock, caplog):
+def test_intermittent_failures_are_one_outage(dispatcher, clock, caplog):
     for _ in range(100):
         dispatcher.emit(StoreFailed("", "load", "slow"))
         clock.now += 2
@@ -461,8 +461,8 @@ def test_a_store_that_fails_now_and_then_has_one_outage(dispatcher, clock, caplo
 
 
 @pytest.mark.usefixtures("log")
-def test_reading_does_not_end_an_outage_of_writing(dispatcher, clock, caplog):
-    """A full store answers loads; its outage lasts until something is written."""
+def test_successful_load_does_not_end_an_outage_of_writes(dispatcher, clock, caplog):
+    """A full store still serves loads; the outage ends with the first successful write."""
     dispatcher.emit(StoreFailed("", "save", "out of memory"))
     clock.now += 60
     dispatcher.emit(Read(ID, 1))
@@ -476,7 +476,7 @@ def test_reading_does_not_end_an_outage_of_writing(dispatcher, clock, caplog):
     [Rejected(ID, "unknown"), Revoked(ID, "a"), Expired(ID, "idle"), Authenticated(ID, "a", ())],
 )
 @pytest.mark.usefixtures("log")
-def test_other_events_of_a_store_that_answers_end_an_outage(event, dispatcher, clock, caplog):
+def test_event_that_implies_a_store_call_ends_an_outage(event, dispatcher, clock, caplog):
     dispatcher.emit(StoreFailed("", "load", "down"))
     clock.now += 5
     dispatcher.emit(event)
@@ -495,10 +495,8 @@ def test_other_events_of_a_store_that_answers_end_an_outage(event, dispatcher, c
         (None, False),
     ],
 )
-def test_an_outage_of_writing_ends_with_what_was_written(
-    event, ends, *, dispatcher, log, clock, caplog
-):
-    """A15: a full store still answers to reading requests."""
+def test_successful_write_ends_an_outage_of_writes(event, ends, *, dispatcher, log, clock, caplog):
+    """A15: a full store still serves loads."""
     dispatcher.emit(StoreFailed(ID, "save", "full"))
     clock.now += 10.04
     if event is None:
@@ -519,8 +517,8 @@ def test_a_forged_ticket_does_not_end_an_outage(dispatcher, log, clock, caplog):
     assert "answers again" in caplog.text
 
 
-def test_the_line_of_a_request_is_debug_while_its_outage_is_logged(dispatcher, log):
-    """A15: but each type of an error of the application's functions is shown with its traceback."""
+def test_request_is_logged_at_debug_during_a_logged_outage(dispatcher, log):
+    """A15: but each error type of the application's functions is logged with its traceback."""
     failed, broken = StoreUnavailable("down"), StoreUnavailable("raised")
     broken.application_error = KeyError("column")
     assert log.level(failed) == logging.ERROR
@@ -531,7 +529,7 @@ def test_the_line_of_a_request_is_debug_while_its_outage_is_logged(dispatcher, l
     assert log.level(broken) == logging.ERROR
 
 
-def test_threads_start_and_end_one_outage(dispatcher, clock, caplog, log):
+def test_outage_across_threads_is_logged_once(dispatcher, clock, caplog, log):
     barrier = threading.Barrier(2)
 
     def work(number):
@@ -557,14 +555,14 @@ def test_threads_start_and_end_one_outage(dispatcher, clock, caplog, log):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_has_no_outage_and_no_held_lock(dispatcher, log, clock, monkeypatch):
-    """The parent's thread that holds a lock does not exist in the child."""
+def test_forked_process_has_no_outage_and_no_held_lock(dispatcher, log, clock, monkeypatch):
+    """A lock held by a thread of the parent would never be released in the child."""
     dispatcher.emit(StoreFailed("", "load", "down"))
     dispatcher.emit(Rejected("", "forged"))
     parent = os.getpid()
     with log._lock, log._rejections._lock:
         monkeypatch.setattr("os.getpid", lambda: parent + 1)
-        dispatcher.emit(Read(ID, 1))  # would wait for the lock
+        dispatcher.emit(Read(ID, 1))  # would block on the lock
         dispatcher.emit(Rejected("", "forged"))
     assert Read not in dispatcher.listeners
     assert log.level(StoreUnavailable("down")) == logging.ERROR
@@ -573,8 +571,8 @@ def test_a_forked_process_has_no_outage_and_no_held_lock(dispatcher, log, clock,
 # Together
 
 
-def test_a_life_of_a_session_with_an_outage(caplog, monkeypatch):
-    """A15, A18, ASVS 16.2.5: with a real installation; no secret, user or label in any line."""
+def test_log_of_a_session_lifetime_with_an_outage(caplog, monkeypatch):
+    """A15, A18, ASVS 16.2.5: of a complete installation; no line has a secret, user or label."""
     monkeypatch.setattr("sojourn.web.event_log._QUIET_TIME", 0)
     caplog.set_level(logging.DEBUG, "sojourn")
     store = FaultyStore(MemoryStore())

@@ -1,4 +1,4 @@
-"""Event loops other than asyncio's are refused with one line; see also test_hypercorn.py."""
+"""Event loops other than asyncio are refused with a one-line error; see also test_hypercorn.py."""
 
 import pytest
 import trio
@@ -34,7 +34,7 @@ CLOSE = [{"type": "websocket.close", "code": 1011}]
 
 
 def response(kind):
-    """Return the messages of the response, whose types begin with the kind."""
+    """Return the response messages whose type begins with ``kind``."""
     return [
         {"type": f"{kind}.response.start", "status": 500, "headers": HEADERS},
         {"type": f"{kind}.response.body", "body": BODY},
@@ -53,8 +53,8 @@ def response(kind):
         ),
     ],
 )
-def test_trio_is_refused_with_one_line(scope, expected, caplog):
-    """A store would block the event loop, because it finds none to wait in."""
+def test_trio_is_refused_with_a_one_line_error(scope, expected, caplog):
+    """Without asyncio, a store would make blocking calls in the event loop."""
     middleware = SessionMiddleware(app, Sessions(store="memory://"))
     for _ in range(2):
         assert trio.run(lambda: request(middleware, **scope)) == expected
@@ -62,7 +62,7 @@ def test_trio_is_refused_with_one_line(scope, expected, caplog):
     assert "--worker-class asyncio" in line.getMessage()
 
 
-def test_lifespan_and_uninstalled_applications_pass():
+def test_lifespan_and_uninstalled_applications_work_under_trio():
     """A20."""
     seen = []
 

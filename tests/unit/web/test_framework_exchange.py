@@ -1,4 +1,4 @@
-"""The session of a request of a framework with a server of its own, without the framework."""
+"""FrameworkExchange: sessions for frameworks with a server of their own, tested without one."""
 
 import asyncio
 import json
@@ -99,7 +99,7 @@ async def world():
 
 
 class TestRequestHeaders:
-    def test_the_cookie_headers_are_one(self):
+    def test_cookie_headers_are_joined(self):
         """HTTP/2 splits the Cookie header (RFC 9113 8.2.3)."""
         found = read_request_headers("http", {"host": "h:80"}, ["a=1", "b=2"])
         assert found == RequestHeaders("http", b"h:80", b"a=1; b=2", proxied=False)
@@ -109,11 +109,11 @@ class TestRequestHeaders:
         assert read_request_headers("ws", {}, cookies) == ("ws", None, None, False)
 
     @pytest.mark.parametrize("name", ["forwarded", "via", "x-forwarded-for", "x-forwarded-proto"])
-    def test_a_header_that_only_proxies_add(self, name):
+    def test_forwarded_header_marks_a_proxied_request(self, name):
         assert read_request_headers("http", {name: "x"}, None).proxied
 
-    def test_the_bytes_of_a_header_come_back(self):
-        """Frameworks decode them in different ways; a ticket is read from the bytes."""
+    def test_header_value_round_trips_as_bytes(self):
+        """Frameworks decode header values differently; a ticket is read from the bytes."""
         undecoded = b"\xffa".decode("utf-8", "surrogateescape")
         found = read_request_headers("http", {"host": undecoded}, [undecoded, "b"])
         assert found[1:3] == (b"\xffa", b"\xffa; b")
@@ -125,7 +125,7 @@ class TestRequestHeaders:
 
 class TestLoad:
     @pytest.mark.parametrize("immediately", [True, False])
-    async def test_the_session_is_loaded_once_and_placed(self, world, immediately):
+    async def test_session_is_loaded_once_and_set_on_the_request(self, world, immediately):
         if not immediately:
             world.store.slow("load", seconds=0)
         exchange = world.exchange()
@@ -144,13 +144,13 @@ class TestLoad:
             ({"host": "localhost", "via": "1.1 proxy"}, "INSECURE"),
         ],
     )
-    async def test_the_transport_of_the_request(self, headers, name):
-        """A14: "localhost" may be the name by which a proxy knows the server."""
+    async def test_proxied_request_to_localhost_is_not_local(self, headers, name):
+        """A14: the Host may be "localhost" because a proxy connects to the server by that name."""
         exchange = World().exchange(scheme="http", headers=headers)
         await exchange.load()
         assert exchange.transport.name == name
 
-    async def test_a_failure_is_recorded_and_an_empty_session_placed(self, world):
+    async def test_load_failure_is_recorded_and_an_empty_session_set(self, world):
         """A15."""
         world.store.fail("load", error=FAILURE)
         exchange = world.exchange()
@@ -161,7 +161,7 @@ class TestLoad:
         assert exchange.unavailable
 
     async def test_a_failure_is_raised_again_without_another_load(self, world):
-        """A15: a handler that catches the first one gets no session."""
+        """A15: a handler that catches the first error gets no session from a second load."""
         world.store.fail("load", error=FAILURE)
         exchange = world.exchange()
         for _ in range(2):
@@ -171,7 +171,7 @@ class TestLoad:
             assert exchange.failure is raised.value
         assert world.store.calls == ["load"]
 
-    async def test_the_choice_of_the_route_counts(self, world):
+    async def test_on_store_failure_of_the_route_takes_precedence(self, world):
         world.store.fail("load")
         session = await world.exchange().load("anonymous")
         assert dict(session) == {}
@@ -184,7 +184,7 @@ class TestLoad:
     async def test_a_deferred_failure_is_raised_by_every_use(self, world):
         world.store.fail("load", error=FAILURE)
         exchange = world.exchange()
-        exchange.defer(FAILURE)  # not begun: nothing to use
+        exchange.defer(FAILURE)  # not loaded: there is no session to use
         with pytest.raises(StoreUnavailable):
             await exchange.load()
         exchange.defer(FAILURE)
@@ -192,7 +192,7 @@ class TestLoad:
             with pytest.raises(StoreUnavailable):
                 use()
 
-    async def test_patterns_and_tickets_decide_what_may_be_loaded_later(self):
+    async def test_may_load_later_depends_on_path_and_ticket(self):
         world = await World(exclude=["/static/*"]).begin()
         assert world.exchange().wanted()
         assert world.exchange().may_load_later()
@@ -239,25 +239,25 @@ class TestOrigin:
             {},
         ],
     )
-    def test_the_own_origin_passes(self, request_):
+    def test_same_origin_is_accepted(self, request_):
         """ASVS 3.5.1."""
         assert self.check(**request_) is None
 
-    async def test_a_ticket_needs_an_origin(self):
+    async def test_request_with_a_cookie_needs_an_origin(self):
         """ASVS 3.5.1."""
         world = await World(protect=True).begin()
         refusal = world.exchange().check_origin("POST", site=None, origin=None)
         assert refusal.status == 403
 
-    def test_a_ticket_in_a_header_needs_none(self):
-        """ASVS 3.5.1: the browser has sent a preflight request, which the application allowed."""
+    def test_request_with_a_ticket_in_a_header_needs_no_origin(self):
+        """ASVS 3.5.1: the header made the browser send a preflight request."""
         world = World(protect=True, transport=["cookie", "header"])
         exchange = world.exchange(headers={"authorization": "Session"})
         assert exchange.check_origin("POST", site="cross-site", origin=None) is None
 
 
 class TestReplacement:
-    async def test_a_mapping_in_the_place_becomes_the_data(self, world):
+    async def test_mapping_in_place_of_the_session_becomes_its_data(self, world):
         """A24."""
         exchange = await world.loaded()
         exchange.place_of_session = {"m": 2}
@@ -274,7 +274,7 @@ class TestReplacement:
         await exchange.settle(ValueError())
         assert exchange.place_of_session is nested.session
 
-    async def test_a_place_without_a_loaded_session_is_left_alone(self, world):
+    async def test_attribute_is_unchanged_if_no_session_was_loaded(self, world):
         exchange = world.exchange()
         exchange.place_of_session = {"own": 1}
         exchange.adopt_replacement()
@@ -310,7 +310,7 @@ class TestCommit:
         await commit(exchange, 200)
         assert await world.data() == {"n": 2}
 
-    async def test_the_headers_commit_what_is_left(self, world, exchange, immediately):
+    async def test_response_headers_commit_later_changes(self, world, exchange, immediately):
         """A5: before the first byte."""
         (await exchange.load()).increment("n")
         given = [(b"x-a", b"1")]
@@ -323,17 +323,17 @@ class TestCommit:
     async def test_a_response_that_does_not_use_the_session_is_unchanged(
         self, world, exchange, immediately
     ):
-        """A1; a stream may use it later, so it is private (A13)."""
+        """A1; a stream may access the session later, so it is private (A13)."""
         await exchange.load()
         assert await send(exchange, 200) == (200, {})
         streaming = await world.loaded()
         _, headers = await send(streaming, 200, complete=False)
         assert headers[b"cache-control"] == b"private"
 
-    async def test_an_answered_failure_of_the_store_does_not_drop_the_changes(
+    async def test_changes_are_kept_if_the_application_handles_a_store_failure(
         self, world, exchange, immediately
     ):
-        """A15: the application has responded with success."""
+        """A15: the response of the application is a success."""
         (await exchange.load()).increment("n")
         exchange.failure = FAILURE
         await commit(exchange, 200)
@@ -382,8 +382,8 @@ class TestFailures:
         assert exchange.failure is FAILURE
 
     @pytest.mark.parametrize(("status", "sent"), [(500, 503), (503, 503), (501, 501), (404, 404)])
-    async def test_an_error_response_is_503_because_the_store_failed(self, world, status, sent):
-        """A23: the framework answers an error of its handlers with 500."""
+    async def test_500_after_a_store_failure_becomes_503(self, world, status, sent):
+        """A23: the framework turns an exception of a handler into a 500 response."""
         exchange = await world.loaded()
         exchange.session["n"] = 2
         exchange.failure = FAILURE
@@ -407,7 +407,7 @@ class TestFailures:
         exchange.failure = None
         assert exchange.final_status(200) == 503
 
-    async def test_an_ended_session_stays_ended(self, world):
+    async def test_destroyed_session_stays_destroyed(self, world):
         """A10: an error response commits it, although the store has failed before."""
         exchange = await world.loaded()
         exchange.session.destroy()
@@ -416,8 +416,8 @@ class TestFailures:
         assert status == 503
         assert await world.data() == {}
 
-    async def test_a_settled_request_commits_no_data(self, world):
-        """A10: whatever the handler of its error answers."""
+    async def test_request_that_failed_commits_no_data(self, world):
+        """A10: also if the error handler responds with success."""
         exchange = await world.loaded()
         await exchange.settle(ValueError())
         exchange.session["n"] = 2
@@ -428,7 +428,7 @@ class TestFailures:
         await exchange.finish_stream()
         assert await world.data() == {"n": 1}
 
-    async def test_the_handler_of_an_error_may_end_the_session(self, world):
+    async def test_error_handler_may_destroy_the_session(self, world):
         """A10: it is committed before the response, which clears the cookie."""
         exchange = await world.loaded()
         await exchange.settle(ValueError())
@@ -439,15 +439,15 @@ class TestFailures:
         assert b"Max-Age=0" in headers[b"set-cookie"]
         assert await world.data() == {}
 
-    async def test_the_handler_of_an_error_may_replace_the_session(self, world):
-        """A10, A24: None ends it."""
+    async def test_error_handler_may_replace_the_session(self, world):
+        """A10, A24: None destroys it."""
         exchange = await world.loaded()
         await exchange.settle(ValueError())
         exchange.place_of_session = None
         await send(exchange, 200)
         assert await world.data() == {}
 
-    async def test_the_stream_of_an_error_may_end_the_session(self, world):
+    async def test_stream_of_an_error_response_may_destroy_the_session(self, world):
         """A10, A11."""
         exchange = await world.loaded()
         await exchange.settle(ValueError())
@@ -456,7 +456,7 @@ class TestFailures:
         await exchange.finish_stream()
         assert await world.data() == {}
 
-    async def test_a_response_that_announces_a_logout_is_503_if_the_store_fails(self, world):
+    async def test_logout_response_becomes_503_if_the_delete_fails(self, world):
         """A10, A23."""
         exchange = await world.loaded()
         await exchange.settle(ValueError())
@@ -466,8 +466,8 @@ class TestFailures:
         assert (status, headers[b"retry-after"]) == (503, b"2")
         assert b"set-cookie" not in headers
 
-    async def test_what_the_store_has_refused_to_remove_is_not_tried_again(self, world):
-        """A23: the application answers the error as it likes."""
+    async def test_failed_delete_is_not_retried(self, world):
+        """A23: the application's response to the error is sent."""
         exchange = await world.loaded()
         exchange.session.destroy()
         world.store.fail("delete")
@@ -494,7 +494,7 @@ class TestSettle:
         assert exchange.failure is FAILURE
 
     @pytest.mark.parametrize("error", [ValueError(), FAILURE, asyncio.CancelledError()])
-    async def test_an_ended_session_stays_ended(self, world, error):
+    async def test_destroyed_session_stays_destroyed(self, world, error):
         """A10, A12."""
         exchange = await world.loaded()
         exchange.session.destroy()
@@ -502,22 +502,22 @@ class TestSettle:
         assert await world.data() == {}
 
     @pytest.mark.parametrize("error", [ValueError(), asyncio.CancelledError()])
-    async def test_a_request_settles_once(self, world, error):
+    async def test_settle_runs_once(self, world, error):
         exchange = await world.loaded()
         await exchange.settle(error)
         exchange.session.destroy()
         await exchange.settle(ValueError())
         assert await world.data() == {"n": 1}
 
-    async def test_a_replacement_ends_the_session(self, world):
-        """A10, A24: None ends it, also if the request failed."""
+    async def test_replacement_by_none_destroys_the_session(self, world):
+        """A10, A24: None destroys it, also if the request failed."""
         exchange = await world.loaded()
         exchange.place_of_session = None
         await exchange.settle(ValueError())
         assert exchange.place_of_session is exchange.session
         assert await world.data() == {}
 
-    async def test_a_wrong_replacement_does_not_hide_the_error(self, world, caplog):
+    async def test_invalid_replacement_does_not_replace_the_error(self, world, caplog):
         exchange = await world.loaded()
         exchange.place_of_session = 7
         await exchange.settle(ValueError())
@@ -531,7 +531,7 @@ class TestSettle:
         assert exchange.failed
         assert world.store.calls == []
 
-    async def test_a_failure_of_the_store_replaces_the_error(self, world):
+    async def test_store_failure_replaces_the_error_of_the_handler(self, world):
         exchange = await world.loaded()
         exchange.session.destroy()
         world.store.fail("delete", error=FAILURE)
@@ -575,8 +575,8 @@ class TestErrors:
             (ValueError("x"), False),
         ],
     )
-    def test_an_error_of_a_session_is_answered(self, error, expected):
-        """A23: a wrong configuration is an error of the server."""
+    def test_session_error_gets_its_response(self, error, expected):
+        """A23: a configuration error is a 500."""
         assert is_answerable(error) is expected
 
     @pytest.mark.parametrize("form", ["async", "blocking"])
@@ -592,7 +592,7 @@ class TestErrors:
         exchange = World(on_error=answer if form == "blocking" else answer_later).exchange()
         assert await call_on_error(exchange, "request", FAILURE) == ("request", FAILURE)
 
-    async def test_on_error_is_not_called_for_other_errors_or_too_late(self):
+    async def test_on_error_is_not_called_for_other_errors_or_after_the_start(self):
         """A23."""
         exchange = World(on_error=lambda request, error: "answer").exchange()
         assert await call_on_error(exchange, None, ValueError()) is None

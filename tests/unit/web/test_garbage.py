@@ -47,7 +47,7 @@ class ApplicationError(Exception):
 
 
 def use_session(session, path):
-    """Do what the path says; return the text of the response."""
+    """Use the session as the path requests; return the text of the response."""
     match path:
         case "/write":
             session["cart"] = [*session.get("cart", [])[-3:], "apple"]
@@ -272,7 +272,7 @@ def is_from_sojourn(item):
 
 @contextmanager
 def collecting_garbage():
-    """Switch the collector off; on leaving, count sojourn's objects that only it could free.
+    """Disable the garbage collector; at the end, count sojourn's objects in reference cycles.
 
     The result has the number of objects by type. Objects that existed before are omitted: the
     installation of an earlier test may be collected here. So are types with few objects.

@@ -1,4 +1,4 @@
-"""The ticket in a header or a WebSocket subprotocol: what is read, answered and refused."""
+"""The ticket in a header or a WebSocket subprotocol: reading, sending and refusing it."""
 
 import asyncio
 import time
@@ -34,11 +34,11 @@ async def look(session):
     return HandlerResponse(body=str(session.get("n")).encode())
 
 
-async def leave(session):
+async def logout(session):
     session.logout()
 
 
-HANDLERS = {"/count": count, "/look": look, "/leave": leave}
+HANDLERS = {"/count": count, "/look": look, "/logout": logout}
 
 
 class Client:
@@ -78,19 +78,19 @@ def bearing(ticket):
 
 
 class TestHeader:
-    async def test_a_new_ticket_is_answered_in_the_header(self, kind):
-        """A2, A4: sent once, and not with a cookie."""
+    async def test_new_ticket_is_sent_in_the_response_header(self, kind):
+        """A2, A4: once, and without a cookie."""
         client = Client(kind, transport="header")
         ticket = await client.start()
         response = await client.get("/count", bearing(ticket))
         assert response.text == "2"
         assert {"session-ticket", "set-cookie"}.isdisjoint(response.headers)
 
-    async def test_the_end_is_an_empty_header(self, kind):
+    async def test_destroyed_session_sends_an_empty_header(self, kind):
         """A7."""
         client = Client(kind, transport="header")
         ticket = await client.start()
-        response = await client.get("/leave", bearing(ticket))
+        response = await client.get("/logout", bearing(ticket))
         assert response.headers["session-ticket"] == ""
         assert (await client.get("/look", bearing(ticket))).text == "None"
 
@@ -110,7 +110,7 @@ class TestHeader:
         assert (response.text, client.rejected) == ("1", [])
         assert "set-cookie" in response.headers
 
-    async def test_a_header_of_its_own_name(self, kind):
+    async def test_header_name_is_an_option(self, kind):
         client = Client(kind, transport="header", header="X-Session")
         response = await client.get("/count")
         ticket = response.headers["x-session"]
@@ -129,7 +129,7 @@ class TestHeader:
         with pytest.raises(sojourn.errors.InsecureTransport):
             await client.get("/count", bearing(ticket), url="http://shop.example")
 
-    async def test_the_name_of_the_cookie_is_part_of_the_ticket(self, kind):
+    async def test_ticket_is_bound_to_the_cookie_name(self, kind):
         """B-14: the same associated data as with cookies."""
         ticket = await Client(kind, transport="header", cookie="one").start()
         other = Client(kind, transport="header", cookie="two")
@@ -141,7 +141,7 @@ class TestInvalid:
     @pytest.mark.parametrize(
         "value", ["x", "A" * 66, "../../etc/passwd", "%00", "ü" * 66, "A" * 65_536, "A, " * 20_000]
     )
-    async def test_it_is_rejected_before_the_store_is_called(self, kind, value):
+    async def test_invalid_ticket_is_rejected_without_a_store_call(self, kind, value):
         """A8, A19, B-22: 64 KiB cost less than 5 ms."""
         client = Client(kind, transport=BOTH)
         read = {"authorization": f"Session {value}"}.get
@@ -155,7 +155,7 @@ class TestInvalid:
         assert (ticket, client.rejected) == (None, [reason])
 
     @pytest.mark.parametrize("offered", ["sojourn-ticket.," * 4_000, "sojourn-ticket.a, " * 3_500])
-    async def test_hostile_subprotocols_cost_little(self, offered):
+    async def test_hostile_subprotocols_are_parsed_in_bounded_time(self, offered):
         """A19."""
         web = Sessions(store="memory://", transport="header").web
         started = time.perf_counter()
@@ -163,7 +163,7 @@ class TestInvalid:
         assert web.read_header_ticket(web.classify("https", None, False), None, read) is None
         assert time.perf_counter() - started < 0.005
 
-    async def test_a_new_session_replaces_it(self, kind):
+    async def test_new_session_replaces_an_invalid_ticket(self, kind):
         client = Client(kind, transport=BOTH)
         response = await client.get("/count", bearing("A" * 66))
         assert len(response.headers["session-ticket"]) == 66
@@ -183,17 +183,17 @@ class TestFind:
             ({"sec-websocket-protocol": "sojourn-ticket.a" + ", chat" * 200}, ("a",)),
         ],
     )
-    def test_a_request_for_a_ticket_is_none_beside_a_ticket(self, headers, expected):
+    def test_ticket_takes_precedence_over_a_request_for_one(self, headers, expected):
         found = HeaderTransport("Authorization", cookies=False).find(headers.get)
         assert found == expected
 
     def test_two_tickets_are_both_found(self):
-        """A8: the caller treats them as none."""
+        """A8: the caller rejects both."""
         headers = {"authorization": "Session a", "sec-websocket-protocol": "sojourn-ticket.b"}
         found = HeaderTransport("Authorization", cookies=False).find(headers.get)
         assert found == ("a", "b")
 
-    def test_the_first_subprotocols_of_many_are_read(self):
+    def test_number_of_subprotocols_that_are_read_is_bounded(self):
         """A19."""
         offered = "chat, " * 200 + "sojourn-ticket.a"
         headers = {"sec-websocket-protocol": offered}
@@ -214,7 +214,7 @@ class TestFind:
 
 
 class TestBoth:
-    async def test_each_client_is_answered_by_its_own_transport(self, kind):
+    async def test_response_uses_the_transport_of_the_request(self, kind):
         """Never both in one response."""
         client = Client(kind, transport=BOTH)
         response = await client.get("/count")
@@ -225,21 +225,21 @@ class TestBoth:
         assert "set-cookie" not in response.headers
         assert "session-ticket" in response.headers
 
-    async def test_the_same_ticket_twice_is_one(self, kind):
+    async def test_equal_tickets_in_cookie_and_header_are_one(self, kind):
         """A8."""
         client = Client(kind, transport=BOTH)
         ticket = await client.start()
         response = await client.get("/count", bearing(ticket), ("Cookie", f"sid={ticket}"))
         assert response.text == "2"
 
-    async def test_different_tickets_are_none(self, kind):
-        """A8, B-27: as two cookies with different values."""
+    async def test_different_tickets_in_cookie_and_header_are_rejected(self, kind):
+        """A8, B-27: like two cookies with different values."""
         client = Client(kind, transport=BOTH)
         one, two = await client.start(), await client.start()
         response = await client.get("/look", bearing(one), ("Cookie", f"sid={two}"))
         assert (response.text, client.rejected) == ("None", ["duplicate"])
 
-    async def test_a_ticket_of_either_kind_is_the_same(self, kind):
+    async def test_ticket_is_valid_in_cookie_and_header(self, kind):
         client = Client(kind, transport=BOTH)
         ticket = await client.start()
         assert (await client.get("/look", ("Cookie", f"sid={ticket}"))).text == "1"
@@ -249,21 +249,21 @@ class TestCrossOrigin:
     FOREIGN = (("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.test"))
     URL = "https://shop.example"
 
-    async def test_the_header_alone_passes(self, kind):
-        """ASVS 3.5.1: the browser has sent a preflight request, which the application allowed."""
+    async def test_request_with_a_ticket_in_a_header_is_accepted(self, kind):
+        """ASVS 3.5.1: the header made the browser send a preflight request."""
         client = Client(kind, transport=BOTH, protect=True)
         headers = (("Authorization", "Session"), *self.FOREIGN)
         assert (await client.get("/count", *headers, method="POST", url=self.URL)).text == "1"
 
     @pytest.mark.parametrize("header", [("Authorization", "Bearer x"), ("X-Other", "1")])
-    async def test_others_do_not(self, kind, header):
+    async def test_request_without_a_ticket_in_a_header_is_refused(self, kind, header):
         """ASVS 3.5.1."""
         client = Client(kind, transport=BOTH, protect=True)
         response = await client.get("/count", header, *self.FOREIGN, method="POST", url=self.URL)
         assert response.status_code == 403
 
-    async def test_with_a_cookie_it_does_not_pass(self, kind):
-        """ASVS 3.5.1: the browser may have added the cookie."""
+    async def test_request_with_header_and_cookie_is_refused(self, kind):
+        """ASVS 3.5.1: the browser adds the cookie without the page's intent."""
         client = Client(kind, transport=BOTH, protect=True)
         headers = (("Authorization", "Session x"), ("Cookie", "__Host-sid=x"), *self.FOREIGN)
         response = await client.get("/count", *headers, method="POST", url=self.URL)
@@ -290,8 +290,8 @@ class TestOptions:
         with pytest.raises(ConfigurationError, match=message):
             Sessions(store="memory://", **options)
 
-    def test_an_adapter_without_headers_raises(self):
-        """A24: it does not continue without the session."""
+    def test_adapter_that_cannot_read_headers_raises(self):
+        """A24: the request does not continue without the session."""
         lifecycle = SessionLifecycle(Sessions(store="memory://", transport="header").web)
         with pytest.raises(ConfigurationError, match=r"override SessionLifecycle\.header"):
             lifecycle.begin("https", b"localhost", None)
@@ -336,8 +336,10 @@ class TestSubprotocol:
             ([], None, None),
         ],
     )
-    async def test_it_opens_the_session_and_is_not_accepted(self, others, chosen, accepted):
-        """W1, A18: the ticket is not in the answer."""
+    async def test_ticket_subprotocol_loads_the_session_and_is_not_selected(
+        self, others, chosen, accepted
+    ):
+        """W1, A18: the handshake response does not contain the ticket."""
         client = Client("asgi", transport="header")
         ticket, seen = await client.start(), []
         scope = offering(f"sojourn-ticket.{ticket}", *others)
@@ -345,22 +347,22 @@ class TestSubprotocol:
         await wire.waited_for()
         assert seen == [([name for name in others if name != "sojourn"], 1)]
         assert wire.sent[0].get("subprotocol") == accepted
-        wire.leave()
+        wire.disconnect()
         await wire.end()
         assert ticket not in str(wire.sent)
 
     async def test_an_application_cannot_accept_the_ticket(self):
-        """A18: as one that echoes the first of the raw header."""
+        """A18: also if it selects the first subprotocol of the raw header."""
         client = Client("asgi", transport="header")
         protocol = f"sojourn-ticket.{await client.start()}"
         wire = Wire(read_and_accept(protocol), client.sessions, **offering(protocol, "sojourn"))
         wire.start()
         await wire.waited_for()
         assert wire.sent[0]["subprotocol"] == "sojourn"
-        wire.leave()
+        wire.disconnect()
         await wire.end()
 
-    async def test_a_new_ticket_is_in_the_answer_of_the_handshake(self):
+    async def test_new_ticket_is_in_the_handshake_response(self):
         """W8."""
         client = Client("asgi", transport=BOTH)
         wire = Wire(read_and_accept(), client.sessions, **offering("sojourn-ticket.", "sojourn"))
@@ -370,7 +372,7 @@ class TestSubprotocol:
         assert name == b"session-ticket"
         assert (await client.get("/look", bearing(ticket.decode()))).text == "None"
         assert client.rejected == []
-        wire.leave()
+        wire.disconnect()
         await wire.end()
 
     async def test_a_revocation_closes_the_socket(self):
@@ -380,7 +382,7 @@ class TestSubprotocol:
         scope = offering(f"sojourn-ticket.{ticket}", "sojourn")
         wire = Wire(read_and_accept(), client.sessions, **scope).start()
         await wire.waited_for()
-        await client.get("/leave", bearing(ticket))
+        await client.get("/logout", bearing(ticket))
         await wire.end()
         assert wire.sent[-1]["code"] == 4401
 
@@ -395,8 +397,10 @@ class TestSubprotocol:
             (True, None, True, False),
         ],
     )
-    async def test_the_origin_of_a_handshake(self, valid, origin, cookie, allowed):
-        """W1, ASVS 4.4.2, B-43: a page of another site knows no ticket."""
+    async def test_ticket_subprotocol_is_accepted_from_any_origin(
+        self, valid, origin, cookie, allowed
+    ):
+        """W1, ASVS 4.4.2, B-43: a page of another site cannot know the ticket."""
         client = Client("asgi", transport=BOTH)
         url = "https://shop.example"
         response = await client.get("/count", ("Authorization", "Session"), url=url)
@@ -408,21 +412,21 @@ class TestSubprotocol:
         wire = Wire(read_and_accept(), client.sessions, scheme="wss", **scope).start()
         if allowed:
             await wire.waited_for()
-            wire.leave()
+            wire.disconnect()
         await wire.end()
         assert wire.sent[0]["type"] == ("websocket.accept" if allowed else "websocket.close")
 
-    async def test_without_the_option_subprotocols_are_the_applications(self):
+    async def test_subprotocols_are_unchanged_without_the_option(self):
         client = Client("asgi")
         seen = []
         scope = offering("sojourn-ticket.x", "sojourn")
         wire = Wire(read_and_accept("sojourn", seen), client.sessions, **scope).start()
         await wire.waited_for()
         assert seen == [(["sojourn-ticket.x", "sojourn"], None)]
-        wire.leave()
+        wire.disconnect()
         await wire.end()
 
-    def test_a_ticket_is_never_chosen(self):
+    def test_ticket_is_never_selected_as_subprotocol(self):
         offered = ["sojourn-ticket.x", "chat", "sojourn"]
         assert application_protocols(offered) == ["chat"]
         assert accepted_protocol(offered, "sojourn-ticket.x") == "sojourn"
@@ -430,7 +434,7 @@ class TestSubprotocol:
 
 
 @pytest.mark.parametrize("transport", ["header", BOTH])
-def test_open_session_gives_the_header(transport):
+def test_open_session_returns_the_header(transport):
     app = Starlette(routes=[Route("/", lambda r: JSONResponse(r.session.increment("n")))])
     sojourn.install(app, store="memory://", transport=transport, header="X-Session")
     opened = open_session(app, n=1)

@@ -57,7 +57,7 @@ def call_wsgi(application, path="/health", method="GET"):
 
 
 async def test_a_websocket_handshake_is_refused(sessions, store):
-    """The handshake is answered without an error of the application and without the store."""
+    """Without an error of the application and without a store call."""
     sent = []
 
     async def send(message):
@@ -142,7 +142,7 @@ async def test_other_methods_are_refused(sessions, store):
 
 
 async def test_other_secrets_are_reported(tmp_path, caplog):
-    """An application that shares a realm by mistake does not become ready."""
+    """An application that shares a realm by mistake never becomes ready."""
     store = f"sqlite:///{tmp_path}/sessions.db"
     first = Sessions(store=store, secret=SECRET)
     await first.aping()
@@ -157,7 +157,7 @@ async def test_other_secrets_are_reported(tmp_path, caplog):
 
 
 class Ping:
-    """Stands for ``Sessions``: returns the seconds, or raises the error."""
+    """A stub of ``Sessions``: ``ping`` returns the seconds or raises the error."""
 
     def __init__(self, result):
         self.result = result
@@ -205,8 +205,8 @@ async def test_a_misconfigured_store_is_logged_once_until_it_is_ready(form, capl
         {"PATH_INFO": "/live"},
     ],
 )
-def test_liveness_may_be_mounted_by_itself(path):
-    """Under WSGI the path of a mounted application is in two parts, which may be absent."""
+def test_liveness_may_be_mounted_at_a_path(path):
+    """Under WSGI the path of a mounted application is split into SCRIPT_NAME and PATH_INFO."""
     started = []
     environ = {"REQUEST_METHOD": "GET", **path}
     application = sojourn.health(Ping(StoreUnavailable("down")))
@@ -216,7 +216,7 @@ def test_liveness_may_be_mounted_by_itself(path):
 
 
 async def test_an_outage_is_logged_once_and_its_end_once(sessions, store, caplog, monkeypatch):
-    """A15: by the probes alone, without a request."""
+    """A15: through probes only, without a request."""
     monkeypatch.setattr("sojourn.web.event_log._QUIET_TIME", 0)
     caplog.set_level(logging.WARNING, "sojourn")
     application = sojourn.health(sessions)
@@ -235,7 +235,7 @@ async def test_an_outage_is_logged_once_and_its_end_once(sessions, store, caplog
 
 
 async def test_other_connections_are_refused(sessions):
-    """A server reads an error for "lifespan" as: not supported."""
+    """A server takes an error for "lifespan" as: not supported."""
     with pytest.raises(ValueError, match="lifespan"):
         await sojourn.health(sessions)({"type": "lifespan"}, None, None)
 

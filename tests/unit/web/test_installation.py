@@ -1,4 +1,4 @@
-"""What the adapters call on an installation besides the steps of the lifecycle."""
+"""Methods of an installation that adapters call in addition to the lifecycle steps."""
 
 import pytest
 
@@ -26,11 +26,11 @@ def header(sessions, url="https://shop.example/"):
 
 
 def reader(**headers):
-    """Return a function that reads request headers; underscores stand for hyphens."""
+    """Return a function that reads request headers; underscores in names mean hyphens."""
     return {name.replace("_", "-"): value for name, value in headers.items()}.get
 
 
-def test_the_attributes_of_the_cookie_in_lower_case():
+def test_cookie_attributes_are_in_lower_case():
     sessions = make()
     sessions.web.lower_case_attributes()
     for url, name in (("https://shop.example/", "__Host-sid="), ("http://localhost/", "sid=")):
@@ -42,7 +42,7 @@ def test_the_attributes_of_the_cookie_in_lower_case():
         assert sent.endswith("; httponly; samesite=lax")
 
 
-def test_a_long_cookie_header_is_read_and_not_kept_in_memory():
+def test_long_cookie_header_is_read_and_not_cached():
     """A19."""
     sessions = make()
     cookies = header(sessions) + b"; theme=" + b"x" * 10_000
@@ -51,7 +51,7 @@ def test_a_long_cookie_header_is_read_and_not_kept_in_memory():
     assert sessions.web.cookie_variant(SECURE).tickets == {}
 
 
-def test_the_memory_of_read_cookies_is_bounded():
+def test_cache_of_parsed_cookies_is_bounded():
     """A19."""
     sessions = make()
     cookies = header(sessions)
@@ -61,7 +61,7 @@ def test_the_memory_of_read_cookies_is_bounded():
     assert 0 < len(variant.tickets) < 5_000
 
 
-def test_invented_hosts_do_not_fill_the_memory():
+def test_cache_of_hosts_is_bounded():
     """A19."""
     web = make().web
     for number in range(5_000):
@@ -78,7 +78,7 @@ class TestTicketOfHeader:
         both = make(transport=["cookie", "header"])
         assert both.web.read_header_ticket(SECURE, cookies, reader()) is not None
 
-    def test_an_insecure_request_carries_none(self):
+    def test_insecure_request_has_no_ticket(self):
         sessions = make(transport=["cookie", "header"])
         with sessions.open(headers={"Authorization": "Session"}) as visit:
             visit.session["n"] = 1
@@ -87,7 +87,7 @@ class TestTicketOfHeader:
         assert sessions.web.read_header_ticket(SECURE, None, read) is not None
         assert sessions.web.read_header_ticket(INSECURE, None, read) is None
 
-    def test_a_request_for_a_ticket_is_no_rejected_one(self):
+    def test_request_for_a_ticket_is_not_counted_as_rejected(self):
         sessions = make(transport=["cookie", "header"])
         rejected = []
         sessions.on(Rejected, lambda event: rejected.append(event.reason))
@@ -112,13 +112,15 @@ class TestHasTicket:
             (["cookie", "header"], False, None, False),
         ],
     )
-    def test_it_is_where_the_transport_defines(self, transport, cookie, authorization, expected):
+    def test_ticket_is_found_in_the_place_of_its_transport(
+        self, transport, cookie, authorization, expected
+    ):
         web = make(transport=transport).web
         read = reader() if authorization is None else reader(authorization=authorization)
         cookies = b"__Host-sid=x" if cookie else b"theme=dark"
         assert web.has_ticket(SECURE, cookies, read) is expected
 
-    def test_without_headers_the_cookie_decides(self):
+    def test_only_the_cookie_counts_without_headers(self):
         web = make(transport=["cookie", "header"]).web
         assert web.has_ticket(SECURE, b"__Host-sid=x")
         assert not web.has_ticket(LOCAL, b"__Host-sid=x")
@@ -126,8 +128,8 @@ class TestHasTicket:
         assert not web.has_ticket(SECURE, None)
 
 
-def test_a_ticket_as_text_is_opened_by_its_own_installation():
-    """For frameworks that write the cookie themselves."""
+def test_ticket_of_one_installation_is_invalid_in_another():
+    """Tickets as text, for frameworks that write the cookie themselves."""
     sessions = make()
     copy = run(sessions.engine.load(None))
     copy.edit().set("n", 1)
@@ -172,7 +174,7 @@ class TestRefusedOrigins:
     def fields(self, record):
         return tuple(getattr(record, name) for name in self.FIELDS)
 
-    def test_a_request(self, caplog):
+    def test_refused_request_is_logged(self, caplog):
         web = make(protect=True).web
         for _ in range(3):
             assert self.refuse(web) is Refusal.ORIGIN
@@ -185,7 +187,7 @@ class TestRefusedOrigins:
         )
         assert self.fields(record) == ("OriginRefused", "https://evil.test", "origin", 1)
 
-    def test_another_origin_and_another_reason_have_lines_of_their_own(self, caplog):
+    def test_each_origin_and_reason_has_its_own_line(self, caplog):
         web = make(protect=True).web
         for _ in range(2):
             self.refuse(web)
@@ -199,7 +201,7 @@ class TestRefusedOrigins:
             (None, "same_site"),
         ]
 
-    def test_text_from_outside_is_escaped_and_shortened(self, caplog):
+    def test_external_text_is_escaped_and_truncated(self, caplog):
         """ASVS 16.4.1."""
         web = make(protect=True).web
         self.refuse(web, b"https://a\r\nforged" + b"x" * 9_000, method="P" * 900)
@@ -209,7 +211,7 @@ class TestRefusedOrigins:
             assert len(record.getMessage()) < 700
         assert caplog.records[0].sojourn_origin.startswith("https://a\\r\\nforged")
 
-    def test_a_handshake(self, caplog):
+    def test_refused_handshake_is_logged(self, caplog):
         web = make().web
         for _ in range(3):
             web.log_refused_handshake(b"https://evil.test")
@@ -232,20 +234,20 @@ class TestRefusedOrigins:
             ("POST", {"protect": True}, Refusal.ORIGIN),
         ],
     )
-    def test_unsafe_methods_alone_are_checked_with_protect(self, method, options, expected):
+    def test_protect_checks_only_unsafe_methods(self, method, options, expected):
         """ASVS 3.5.1, 3.5.3."""
         assert self.refuse(make(**options).web, method=method) is expected
 
 
 class TestLifecycleDefaults:
-    """What an adapter need not define."""
+    """Defaults that an adapter may keep."""
 
     def test_a_request_has_no_labels_and_the_root_path(self):
         lifecycle = SessionLifecycle(make().web)
         assert (lifecycle.labels(), lifecycle.path(), lifecycle.method()) == ({}, "/", "")
         assert lifecycle.may_load_later() is False
 
-    def test_a_header_alone_is_known_after_begin(self):
+    def test_request_authenticated_by_header_is_recognized_after_begin(self):
         """ASVS 3.5.1: such a request needs no CSRF token."""
 
         class Request(SessionLifecycle):

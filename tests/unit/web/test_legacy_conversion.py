@@ -1,4 +1,4 @@
-"""Sessions of other libraries are continued once, and stay ended after their end."""
+"""Sessions of other libraries are converted once; a destroyed session cannot be converted again."""
 
 import asyncio
 import hashlib
@@ -107,7 +107,7 @@ def ticket(visit):
 
 class TestConversion:
     async def test_the_session_is_continued_and_the_old_cookie_deleted(self):
-        """A2: the session's own cookie and the deletion travel in one response."""
+        """A2: one response sets the new cookie and deletes the old one."""
         world = World()
         async with world.open(world.cookie(user="ada", cart=[1])) as visit:
             assert visit.session.copy() == {"user": "ada", "cart": [1]}
@@ -129,7 +129,7 @@ class TestConversion:
         assert world.old.records == {}
 
     async def test_a_valid_ticket_wins(self):
-        """A visitor with both cookies has the session of the ticket; the old one is not read."""
+        """A request with both cookies has the session of the ticket; the old cookie is not read."""
         world = World()
         async with world.open(None) as visit:
             visit.session["n"] = 1
@@ -138,7 +138,7 @@ class TestConversion:
             assert visit.session["n"] == 1
         assert world.old.calls == 0
 
-    async def test_a_ticket_of_an_ended_session_keeps_the_old_cookie_from_being_read(self):
+    async def test_old_cookie_is_not_read_beside_a_ticket_of_an_expired_session(self):
         world = World()
         async with world.open(None) as visit:
             visit.session["n"] = 1
@@ -147,14 +147,14 @@ class TestConversion:
         async with world.open(f"{own}; {world.cookie(user='ada')}") as visit:
             assert visit.session.new
 
-    async def test_several_old_cookies_with_one_name_count_as_none(self):
+    async def test_several_old_cookies_with_one_name_are_rejected(self):
         """A8: one of them may have been planted."""
         world = World()
         async with world.open(f"{world.cookie(n=1)}; {world.cookie(n=2)}") as visit:
             assert visit.session.new
 
-    async def test_a_cookie_in_quotes_is_read(self):
-        """The standard library writes a value with "=" in quotes (http.cookies)."""
+    async def test_quoted_cookie_is_read(self):
+        """http.cookies of the standard library quotes a value that contains "="."""
         world = World()
         name, _, value = world.cookie(n=1).partition("=")
         async with world.open(f'{name}="{value}"') as visit:
@@ -223,7 +223,7 @@ class TestConversion:
             pass
         assert visit.response_headers() == []
 
-    async def test_the_id_is_the_same_in_every_version(self):
+    async def test_session_id_is_derived_from_the_old_session(self):
         """Processes of two versions share the session of a cookie."""
         world = World()
         cookie = world.record(b'{"n": 1}')
@@ -248,8 +248,8 @@ class TestConversion:
         world.clock.advance("300 days")
         assert not world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
 
-    async def test_a_session_that_the_application_refuses_is_removed(self):
-        """As that of a blocked user; its cookie is not looked up again."""
+    async def test_session_that_accept_refuses_is_removed(self):
+        """For example that of a blocked user; its cookie is not looked up again."""
         rejected = []
         old = OldStore()
         reader = FlaskSessionRedis(old, cookie="flask", accept=lambda data: data["n"] != 1)
@@ -271,20 +271,20 @@ class TestConversion:
                 assert visit.session.copy() == {"n": 1}
         assert sum("deep" in text for text in caplog.messages) == 1
 
-    async def test_a_user_of_another_type_is_no_login(self, caplog):
+    async def test_user_of_an_unsupported_type_is_not_logged_in(self, caplog):
         world = World()
         async with world.open(world.cookie(user=["ada"])) as visit:
             assert visit.session.user is None
         assert "expected a user as text or number, found a list" in caplog.text
 
-    async def test_an_insecure_request_reads_nothing(self):
+    async def test_insecure_request_reads_no_old_cookie(self):
         world = World()
         visit = world.sessions.open(cookies=world.record(b"{}"), url="http://example.com/")
         async with visit:
             pass
         assert world.old.calls == 0
 
-    async def test_a_cookie_with_our_name_is_replaced_and_not_deleted(self):
+    async def test_old_cookie_with_the_session_cookies_name_is_replaced_not_deleted(self):
         """The same name for the old cookie and the new one: one Set-Cookie header."""
         world = World(cookie="session")
         async with world.open(world.cookie(n=1)) as visit:
@@ -311,7 +311,7 @@ class TestConversion:
 class TestEnd:
     """A7: an ended session does not come back with the old cookie."""
 
-    async def test_a_cookie_that_is_replayed_after_the_logout_logs_in_no_user(self):
+    async def test_old_cookie_replayed_after_logout_does_not_log_in(self):
         world = World()
         cookie = world.cookie(user="ada")
         async with world.open(cookie) as visit:
@@ -324,7 +324,7 @@ class TestEnd:
         assert list(set_cookies(replayed)) == ["session"]  # deleted
 
     async def test_a_replayed_cookie_evicts_no_other_session(self):
-        """It is refused before the old store is called and before a record is created."""
+        """The cookie is refused before the old store is called and a record is created."""
         world = World(max_sessions=1)
         cookie = world.record(b'{"user": "ada"}')
         async with world.open(cookie) as visit:
@@ -375,8 +375,8 @@ class TestEnd:
         async with world.open(cookie) as replayed:
             assert replayed.session.user is None
 
-    async def test_a_record_is_known_as_converted_until_the_last_day(self):
-        """Its cookie has no date, and an old process may write the record again."""
+    async def test_conversion_is_remembered_until_the_last_day(self):
+        """The cookie has no timestamp, and an old process may write the record again."""
         world = World()
         rejected = []
         world.sessions.on(Rejected, lambda event: rejected.append(event.reason))
@@ -390,7 +390,7 @@ class TestEnd:
             assert replayed.session.user is None
         assert rejected == ["converted before"]
 
-    async def test_a_purge_keeps_what_refuses_old_cookies(self):
+    async def test_purge_keeps_the_markers_of_conversions(self):
         world = World()
         spent, other = world.cookie(n=1), world.cookie(n=2)
         async with world.open(spent) as visit:
@@ -402,7 +402,7 @@ class TestEnd:
             async with world.open(cookie) as visit:
                 assert visit.session.new
 
-    async def test_a_second_revocation_refuses_what_began_after_the_first(self):
+    async def test_second_revocation_refuses_cookies_issued_after_the_first(self):
         world = World()
         await world.sessions.arevoke_all()
         world.clock.advance("1 hour")
@@ -413,8 +413,8 @@ class TestEnd:
         async with world.open(cookie) as visit:
             assert visit.session.new
 
-    async def test_sessions_that_were_not_continued_yet_end_with_their_user(self):
-        """ASVS 7.4.3: `revoke_user` refuses old cookies from before, not those from after."""
+    async def test_revoke_user_refuses_old_cookies_of_the_user(self):
+        """ASVS 7.4.3: those issued before the revocation, not those issued after it."""
         world = World()
         before, other = world.cookie(user="ada"), world.cookie(user="bob")
         record = world.record(b'{"user": "ada"}')
@@ -429,7 +429,7 @@ class TestEnd:
             assert visit.session.user == "ada"
 
     @pytest.mark.parametrize("store", [None, "sqlite:///sessions.db"])
-    async def test_revoke_all_ends_them_all(self, store):
+    async def test_revoke_all_refuses_all_old_cookies(self, store):
         world = World(store=store)
         before = [world.cookie(user="ada"), world.cookie(n=1), world.record(b'{"n": 2}')]
         spent = world.cookie(n=3)
@@ -445,8 +445,8 @@ class TestEnd:
             assert visit.session.user == "ada"
         world.sessions.close()
 
-    async def test_the_old_cookie_is_invalid_once_the_new_one_was_seen(self):
-        """A9: two seconds longer, for requests in flight; after that it ends nothing."""
+    async def test_old_cookie_is_invalid_after_the_new_one_was_received(self):
+        """A9: after two seconds for requests in flight; a later use does not revoke the session."""
         world = World()
         rejected = []
         world.sessions.on(Rejected, lambda event: rejected.append(event.reason))
@@ -454,7 +454,7 @@ class TestEnd:
         async with world.open(cookie) as visit:
             pass
         own = ticket(visit)
-        async with world.open(cookie) as visit:  # the response was lost
+        async with world.open(cookie) as visit:  # the client did not receive the response
             assert visit.session.user == "ada"
         assert ticket(visit) == own
         async with world.open(own):
@@ -471,7 +471,7 @@ class TestEnd:
             assert visit.session.user == "ada"
 
     async def test_a_late_response_neither_sends_nor_deletes_a_cookie(self):
-        """A7: a newer ticket may have been sent meanwhile; the old cookie still works."""
+        """A7: a newer ticket may have been sent in the meantime; the old cookie is still valid."""
         world = World()
         cookie = world.cookie(user="ada")
         async with world.open(cookie):
@@ -503,7 +503,7 @@ class TestLimits:
         assert len(await world.sessions.alist_user("ada")) == 2
 
     @pytest.mark.parametrize(("user", "alive"), [("ada", True), (None, False)])
-    async def test_the_limits_are_those_of_users_or_of_visitors(self, user, alive):
+    async def test_timeouts_depend_on_the_login(self, user, alive):
         """A17."""
         world = World(timeout="2 hours", anonymous_timeout="10 minutes")
         async with world.open(world.cookie(user=user, n=1)) as visit:
@@ -552,7 +552,7 @@ class TestLimits:
         assert text.startswith(f"{reader!r}: the session is not continued: ")
         assert "500" in text
 
-    async def test_a_list_shows_it_and_a_login_replaces_it(self):
+    async def test_converted_session_is_listed_and_replaced_by_a_login(self):
         world = World()
         async with world.open(world.cookie(user="ada", n=1)) as visit:
             visit.session.login("ada")
@@ -565,7 +565,7 @@ class TestLimits:
 class TestParallel:
     @pytest.mark.parametrize("kind", ["cookie", "record"])
     async def test_twenty_first_requests_share_one_session(self, kind):
-        """A6: no cart is lost, and every response has the same ticket."""
+        """A6: no change is lost, and every response has the same ticket."""
         world = World()
         data = {"user": "ada", "cart": ["start"]}
         cookie = world.cookie(**data) if kind == "cookie" else world.record(json.dumps(data))
@@ -590,7 +590,7 @@ class TestParallel:
 
     @pytest.mark.parametrize("store", ["memory://", "sqlite:///sessions.db"])
     def test_twenty_threads_share_one_session(self, store):
-        """A6 under WSGI, where the store and the old store block."""
+        """A6 under WSGI, where calls of both stores block."""
         world = World(store=store)
         cookie = world.record(b'{"user": "ada", "cart": []}')
         barrier = threading.Barrier(20)
@@ -612,8 +612,8 @@ class TestParallel:
             assert sorted(visit.session["cart"]) == list(range(20))
         world.sessions.close()
 
-    async def test_a_request_that_was_overtaken_by_a_logout_does_not_revive_it(self):
-        """A7: it has found no marker, and creates the record after the other has ended it."""
+    async def test_request_overtaken_by_a_logout_does_not_restore_the_session(self):
+        """A7: it found no marker; it creates the record after the session was destroyed."""
         world = World()
         cookie = world.record(b'{"user": "ada"}')
         read = FlaskSessionRedis.read
@@ -635,8 +635,8 @@ class TestParallel:
                 assert late.session.user is None
         assert await world.sessions.alist_user("ada") == []
 
-    async def test_a_request_that_another_overtakes_before_it_reads_shares_its_session(self):
-        """A6: an old record that the other has removed is no reason to begin an empty session."""
+    async def test_request_overtaken_before_the_read_shares_the_session(self):
+        """A6: the other request removed the old record; the session must not be empty."""
         world = World()
         cookie = world.record(b'{"user": "ada"}')
         read = FlaskSessionRedis.read
@@ -655,8 +655,8 @@ class TestParallel:
                 assert late.session.user == "ada"
         assert ticket(late) == ticket(others[0])
 
-    async def test_a_request_that_another_overtakes_at_the_marker_shares_its_session(self):
-        """A6: the marker of a conversion in parallel is no sign of a session that has ended."""
+    async def test_request_overtaken_at_the_marker_shares_the_session(self):
+        """A6: the marker of a parallel conversion must not be taken for a destroyed session."""
         world = World()
         cookie = world.record(b'{"user": "ada"}')
         load = world.store.load
@@ -690,7 +690,7 @@ class TestParallel:
         with pytest.raises(asyncio.CancelledError):
             await task
         world.store.heal()
-        await asyncio.sleep(0.01)  # the rest of the conversion, which nothing waits for
+        await asyncio.sleep(0.01)  # the rest of the conversion, which no caller awaits
         assert world.old.records == {}
         async with world.open(cookie) as visit:
             assert visit.session.user == "ada"
@@ -730,7 +730,7 @@ class TestFailures:
         async with world.open(cookie) as visit:
             assert visit.session.new
 
-    async def test_a_session_that_cannot_be_removed_is_continued(self, caplog):
+    async def test_session_whose_old_record_cannot_be_deleted_is_converted(self, caplog):
         """The marker refuses the old cookie from now on."""
         caplog.set_level(logging.INFO, "sojourn")
         world = World()
@@ -747,8 +747,8 @@ class TestFailures:
             f"continued a session of {reader!r} as {visit.session.id}",
         ]
 
-    async def test_a_function_that_fails_is_not_an_empty_session(self):
-        """A15: also without its message, which may hold data of the visitor (A18)."""
+    async def test_failing_accept_function_is_not_an_empty_session(self):
+        """A15: the log omits its message, which may contain data of the visitor (A18)."""
 
         def accept(data):
             raise KeyError(data["word"])
@@ -792,7 +792,7 @@ class TestFailures:
         assert set_cookies(visit) == {}
 
     async def test_a_pickle_is_refused_and_logged_once(self, caplog):
-        """B-10: it is not decoded, and its visitor starts a new session."""
+        """B-10: it is not decoded; the visitor gets a new session."""
         decoding._reported.clear()
         world = World()
         for number in range(2):
@@ -802,14 +802,14 @@ class TestFailures:
         assert sum("pickled" in text for text in caplog.messages) == 1
 
     @pytest.mark.parametrize("data", [b"\x80", b"\xc1", b"[1]", b"{" * 9, b"\x80\x04N.", b"7"])
-    async def test_damaged_records_are_no_sessions(self, data):
+    async def test_corrupt_record_is_ignored(self, data):
         world = World()
         async with world.open(world.record(data)) as visit:
             assert visit.session.user is None
 
 
 class TestLastDay:
-    async def test_readers_are_not_called_after_it(self, caplog):
+    async def test_readers_are_not_called_after_the_last_day(self, caplog):
         world = World()
         cookie = world.record(b'{"user": "ada"}')
         world.clock.now = 1_782_864_000_000 - 1  # 2026-07-01 00:00 UTC: the day is included
@@ -822,12 +822,12 @@ class TestLastDay:
         assert world.old.calls == calls
         assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
-    def test_it_is_logged_at_the_start(self, caplog):
+    def test_last_day_is_logged_at_startup(self, caplog):
         world = World(read_legacy_until="2025-12-31")
         assert world.sessions.web.legacy is None
         assert "read_legacy_until has passed" in caplog.text
 
-    def test_zero_cost_without_readers(self):
+    def test_installation_without_readers_makes_no_call(self):
         sessions = Sessions(store="memory://")
         assert sessions.web.legacy is None
 
@@ -848,7 +848,7 @@ def test_wrong_options_are_refused(options, message):
         Sessions(store="memory://", **options)
 
 
-def test_an_old_cookie_is_checked_for_its_origin():
+def test_request_with_an_old_cookie_is_checked_for_its_origin():
     """B-43: with `protect` a request of another site is refused before the conversion."""
     world = World(protect=True)
     cookie = world.cookie(user="ada").encode()

@@ -1,4 +1,4 @@
-"""The base of the readers of other libraries' sessions."""
+"""The base class of readers of other libraries' sessions."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ class Reader(LegacyReader):
 
 
 class OtherReader(Reader):
-    """Is of another library."""
+    """A reader of another library."""
 
 
 def test_the_cookie_has_the_attributes_of_the_other_library():
@@ -40,16 +40,16 @@ class TestUser:
         ("user", "expected"),
         [(None, None), ("uid", 7), ("absent", None), (lambda data: data["uid"] + 1, 8)],
     )
-    def test_it_is_found_by_key_or_function(self, user, expected):
+    def test_user_is_found_by_key_or_function(self, user, expected):
         assert Reader(cookie="old", user=user).user({"uid": 7}) == expected
 
     @pytest.mark.parametrize(("found", "expected"), [("", None), (None, None), (0, 0), ("0", "0")])
-    def test_an_empty_one_is_no_user(self, found, expected):
-        """A user of that name would share one session index with all visitors."""
+    def test_empty_user_is_no_login(self, found, expected):
+        """All visitors without a login would share one user index."""
         assert Reader(cookie="old", user="uid").user({"uid": found}) == expected
 
     @pytest.mark.parametrize("user", [7, ["uid"]])
-    def test_another_type_is_refused(self, user):
+    def test_user_of_an_unsupported_type_is_refused(self, user):
         with pytest.raises(ConfigurationError, match="user= expects a key of the session or"):
             Reader(cookie="old", user=user)
 
@@ -58,12 +58,12 @@ class TestAccept:
     async def test_every_session_is_accepted_by_default(self):
         assert await Reader(cookie="old").accepts({}) is True
 
-    async def test_the_data_decide(self):
+    async def test_accept_may_depend_on_the_data(self):
         reader = Reader(cookie="old", accept=lambda data: not data["blocked"])
         assert await reader.accepts({"blocked": False}) is True
         assert await reader.accepts({"blocked": True}) is False
 
-    async def test_an_async_function_decides(self):
+    async def test_accept_may_be_async(self):
         async def accept(data):
             return data["ok"]
 
@@ -93,8 +93,8 @@ class TestCall:
 
 
 class TestIdentity:
-    def test_it_is_of_a_library_and_its_parts(self):
-        """Two sessions with one identity would be continued as one."""
+    def test_identity_depends_on_library_and_parts(self):
+        """Two sessions with one identity would become one."""
         identities = [
             Reader(cookie="a").identify(b"x", b"yz"),
             Reader(cookie="a").identify(b"xy", b"z"),
@@ -104,12 +104,12 @@ class TestIdentity:
         assert len(set(identities)) == 4
         assert {len(identity) for identity in identities} == {32}
 
-    def test_it_is_the_same_in_every_version(self):
-        """The end of a continued session is recorded under its identity."""
+    def test_identity_is_stable_across_versions(self):
+        """The destruction of a converted session is recorded under its identity."""
         parts = b"Reader" + b"\0\0\0\1x" + b"\0\0\0\2yz"
         assert Reader(cookie="a").identify(b"x", b"yz") == hashlib.sha256(parts).digest()
 
-    def test_an_id_names_a_record_below_the_prefix(self):
+    def test_id_is_appended_to_the_key_prefix(self):
         reader = Reader(cookie="old")
         found = reader.by_id("A" * 16, "session:")
         assert found == LegacySession(
@@ -117,7 +117,7 @@ class TestIdentity:
         )
 
     @pytest.mark.parametrize("session_id", ["A" * 15, "A" * 129, "A" * 15 + ":", "A" * 16 + "\n"])
-    def test_other_text_is_no_id(self, session_id):
+    def test_text_of_another_format_is_not_an_id(self, session_id):
         assert Reader(cookie="old").by_id(session_id, "") is None
 
 

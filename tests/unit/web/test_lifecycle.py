@@ -88,7 +88,7 @@ class World:
         return session, header.partition(b";")[0]
 
 
-async def test_the_cookie_that_was_set_opens_the_session():
+async def test_cookie_that_was_set_loads_the_session():
     world = World()
     session, pair = await world.begin()
     assert pair.startswith(b"__Host-sid=")
@@ -97,7 +97,7 @@ async def test_the_cookie_that_was_set_opens_the_session():
     assert world.rejected == []
 
 
-async def test_no_cookie_of_ours_never_waits_for_the_store():
+async def test_request_without_a_session_cookie_makes_no_store_call():
     """A1, A15."""
     world = World()
     world.store.fail()
@@ -107,8 +107,8 @@ async def test_no_cookie_of_ours_never_waits_for_the_store():
     assert world.rejected == []
 
 
-async def test_what_is_no_ticket_of_ours_never_reaches_the_store():
-    """A8, B-13, B-27, B-29, B-31: one code path, whatever is wrong."""
+async def test_invalid_ticket_makes_no_store_call():
+    """A8, B-13, B-27, B-29, B-31: the same code path for every defect."""
     world = World()
     _, pair = await world.begin()
     name, _, value = pair.partition(b"=")
@@ -129,8 +129,8 @@ async def test_what_is_no_ticket_of_ours_never_reaches_the_store():
     assert world.rejected == ["forged" if text in well_formed else "malformed" for text in bad]
 
 
-async def test_two_different_cookies_of_our_name_count_as_none():
-    """A8: an attacker may have planted one of them."""
+async def test_two_different_session_cookies_are_rejected():
+    """A8: one of them may be planted by an attacker."""
     world = World()
     _, one = await world.begin()
     _, two = await world.begin()
@@ -142,7 +142,7 @@ async def test_two_different_cookies_of_our_name_count_as_none():
     assert not (await world.admit(one + b"; " + one)).new
 
 
-async def test_a_failing_store_is_no_empty_session():
+async def test_failing_store_does_not_give_an_empty_session():
     """A15."""
     world = World()
     _, pair = await world.begin()
@@ -151,11 +151,11 @@ async def test_a_failing_store_is_no_empty_session():
         await world.admit(pair)
 
 
-async def test_plain_http_to_elsewhere_never_reaches_the_cookie():
-    """NIST SESS-13: an error at the first access, none before it."""
+async def test_insecure_request_raises_at_the_first_access():
+    """NIST SESS-13: plain http to a remote host; no error before the access."""
     world = World()
     _, secure = await world.begin()
-    _, plain = await world.begin(Transport.LOCAL)  # of the name that plain http has
+    _, plain = await world.begin(Transport.LOCAL)  # the cookie name of plain http
     world.store.calls.clear()
     session = await world.admit(b"; ".join((secure, plain)), Transport.INSECURE)
     await world.commit(session)
@@ -165,7 +165,7 @@ async def test_plain_http_to_elsewhere_never_reaches_the_cookie():
         _ = session["a"]
 
 
-async def test_https_and_http_have_a_cookie_each():
+async def test_https_and_http_have_different_cookies():
     world = World()
     _, secure = await world.begin()
     _, local = await world.begin(Transport.LOCAL)
@@ -175,7 +175,7 @@ async def test_https_and_http_have_a_cookie_each():
     assert not (await world.admit(local, Transport.LOCAL)).new
 
 
-async def test_a_cookie_is_sent_once():
+async def test_cookie_is_sent_in_one_response():
     world = World()
     session = await world.admit(None)
     assert world.set_cookie(session, Transport.SECURE) is None
@@ -204,7 +204,7 @@ async def test_a_destroyed_session_clears_its_cookie():
         ({"absolute_timeout": None}, 34_560_000), ({"absolute_timeout": "600 days"}, 34_560_000),
     ],
 )  # fmt: skip
-async def test_a_persistent_cookie_lives_as_long_as_its_session_can(options, seconds):
+async def test_max_age_is_the_longest_lifetime_of_the_session(options, seconds):
     """COOK-04, RFC 6265bis 5.5: at most 400 days."""
     world = World(persistent=True, **options)
     session = await world.admit(None)
@@ -213,8 +213,8 @@ async def test_a_persistent_cookie_lives_as_long_as_its_session_can(options, sec
     assert f"Max-Age={seconds}".encode() in world.set_cookie(session, Transport.SECURE)
 
 
-async def test_the_age_of_a_new_cookie_is_the_timeout_exactly():
-    """COOK-04: also if the response follows the creation by some milliseconds."""
+async def test_max_age_of_a_new_cookie_equals_the_timeout():
+    """COOK-04: also if the response is sent some milliseconds after the creation."""
     world = World(persistent=True, timeout="14 days")
     session = await world.admit(None)
     session["a"] = 1
@@ -224,7 +224,7 @@ async def test_the_age_of_a_new_cookie_is_the_timeout_exactly():
     assert b"; Max-Age=1209600; Expires=" in header
 
 
-async def test_the_age_of_a_later_cookie_is_what_is_left():
+async def test_max_age_of_a_later_cookie_is_the_remaining_lifetime():
     """COOK-04: rounded down, so that the cookie does not outlive its session."""
     world = World(persistent=True, timeout="14 days")
     session, pair = await world.begin()
@@ -237,7 +237,7 @@ async def test_the_age_of_a_later_cookie_is_what_is_left():
     )
 
 
-async def test_a_persistent_cookie_of_a_session_at_its_end_lives_a_second():
+async def test_max_age_is_at_least_one_second():
     world = World(persistent=True)
     session = await world.admit(None)
     session["a"] = 1
@@ -246,7 +246,7 @@ async def test_a_persistent_cookie_of_a_session_at_its_end_lives_a_second():
     assert b"Max-Age=1;" in world.set_cookie(session, Transport.SECURE) + b";"
 
 
-async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
+async def test_session_destroyed_in_its_first_request_sends_no_cookie():
     """A7."""
     world = World()
     session = await world.admit(None)
@@ -269,7 +269,7 @@ async def test_a_session_that_ended_in_its_first_request_sends_no_cookie():
         ("wss", None, True, Transport.SECURE),
     ],
 )
-async def test_a_request_that_a_proxy_passed_on_is_not_local(scheme, host, proxied, expected):
+async def test_proxied_request_is_not_local(scheme, host, proxied, expected):
     assert World().web.classify(scheme, host, proxied) is expected
 
 
@@ -283,7 +283,7 @@ async def test_a_request_that_a_proxy_passed_on_is_not_local(scheme, host, proxi
         (("http", b"localhost", False), ("http", b"example.com", False), Transport.INSECURE),
     ],
 )
-async def test_an_earlier_request_does_not_decide_the_transport(first, second, expected):
+async def test_transport_is_determined_for_each_request(first, second, expected):
     """NIST SESS-13: the scheme and the proxy's headers count, also for a host that is cached."""
     world = World()
     for scheme, host, proxied in (first, second):
@@ -292,7 +292,7 @@ async def test_an_earlier_request_does_not_decide_the_transport(first, second, e
     assert request.transport is expected
 
 
-async def test_patterns_define_which_paths_have_one():
+async def test_include_and_exclude_define_which_paths_have_a_session():
     patterns = World(include=["/a/*"], exclude=["/a/x"]).web.config.patterns
     assert [patterns.match(path) for path in ("/a/b", "/a/x", "/")] == [True, False, False]
     assert World().web.config.patterns.everything
@@ -302,7 +302,7 @@ async def test_patterns_define_which_paths_have_one():
 
 
 class Exchange:
-    """One request of a browser with a cookie; records which steps had to wait for the store."""
+    """One request of a browser with a cookie; records which steps awaited the store."""
 
     def __init__(self, world, cookie=None, *, path="/"):
         self.lifecycle = Request(world.web, path)
@@ -355,8 +355,8 @@ async def data(world, session_id):
 
 
 class TestOrder:
-    async def test_first_request(self):
-        """The record is created before the headers are known, and the cookie travels with them."""
+    async def test_first_request_creates_before_the_headers(self):
+        """The record is created before the headers are sent; the cookie is one of them."""
         world = World()
         exchange = Exchange(world)
         session = await exchange.begin()
@@ -372,7 +372,7 @@ class TestOrder:
         assert world.store.calls == ["create"]
         assert (await world.admit(cookie_of(headers)))["a"] == 1
 
-    async def test_reading_request_waits_for_nothing(self):
+    async def test_reading_request_awaits_nothing_if_the_store_answers_at_once(self):
         world = World()
         _, cookie = await world.begin()
         world.store.calls.clear()
@@ -384,7 +384,7 @@ class TestOrder:
         await exchange.finish()
         assert (exchange.waited, world.store.calls) == ([], ["load"])
 
-    async def test_writing_request_waits_for_nothing(self):
+    async def test_writing_request_awaits_nothing_if_the_store_answers_at_once(self):
         world = World()
         session, cookie = await world.begin()
         world.store.calls.clear()
@@ -396,7 +396,7 @@ class TestOrder:
         assert (exchange.waited, world.store.calls) == ([], ["load", "save"])
         assert await data(world, session.id) == {"a": 2}
 
-    async def test_each_step_waits_for_a_store_that_does_not_answer_at_once(self):
+    async def test_each_step_awaits_a_store_that_suspends(self):
         world = World()
         session, cookie = await world.begin()
         world.store.slow("load", "save", seconds=0)
@@ -422,7 +422,7 @@ class TestOrder:
 
     @staticmethod
     async def stream(world, cookie):
-        """Return the names of the headers of a stream, which may use the session later."""
+        """Return the header names of a stream, which may access the session later."""
         exchange = Exchange(world, cookie)
         await exchange.begin()
         return [name for name, _ in await exchange.respond()]
@@ -465,7 +465,7 @@ class TestOrder:
         assert await exchange.begin() is await exchange.begin()
         assert world.store.calls == ["load"]
 
-    async def test_two_tasks_that_begin_together_share_their_session(self):
+    async def test_concurrent_begin_calls_share_one_session(self):
         world = World()
         _, cookie = await world.begin()
         world.store.slow("load", seconds=0)
@@ -477,7 +477,7 @@ class TestOrder:
         await second
         assert lifecycle.session is session
 
-    async def test_without_begin_nothing_happens(self):
+    async def test_steps_without_begin_do_nothing(self):
         world = World()
         exchange = Exchange(world)
         assert await exchange.respond(200, [(b"x-own", b"1")]) == [(b"x-own", b"1")]
@@ -498,7 +498,7 @@ class TestOrder:
         assert exchange.lifecycle.working_copy.client is None
         assert dict(session.labels) == {}
         session["a"] = 1
-        await session.acommit()  # a background task may still write
+        await session.acommit()  # a background task may still write to the session
         assert (await data(world, session.id)) == {"a": 1}
 
     async def test_commit_leaves_the_cookie_to_ticket_header(self):
@@ -520,7 +520,7 @@ class TestOrder:
         assert lifecycle.begin("https", b"example.com", None) is None
         assert lifecycle.respond(200, given, complete=True) is given
 
-    async def test_commit_of_a_stored_session_waits_for_nothing(self):
+    async def test_second_commit_awaits_nothing(self):
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -529,7 +529,7 @@ class TestOrder:
         assert await data(world, session.id) == {"a": 2}
 
     async def test_a_touch_of_an_unused_session_changes_no_header(self):
-        """A3, A13: the store is written after half of the idle timeout, and nothing was read."""
+        """A3, A13: after half of the idle timeout the record is touched."""
         world = World(timeout="1 hour")
         _, cookie = await world.begin()
         world.clock.advance("40 minutes")
@@ -568,7 +568,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("logged_in", [False, True])
     async def test_a_late_response_to_a_previous_ticket_is_private(self, logged_in):
-        """A7, A13: it brings no cookie, which could replace a newer one in the browser."""
+        """A7, A13: it sets no cookie, which could replace a newer one in the browser."""
         world = World()
         session, previous = await world.begin()
         if logged_in:
@@ -587,8 +587,8 @@ class TestOrder:
         assert headers == [(b"x-own", b"1"), (b"vary", b"Cookie"), (b"cache-control", control)]
         assert handshake.lifecycle.handshake_headers() == []
 
-    async def test_a_page_of_a_session_that_ended_meanwhile_is_not_stored(self):
-        """A13: it may show what the session held before it was revoked."""
+    async def test_page_of_a_session_revoked_meanwhile_is_no_store(self):
+        """A13: it may show data of the session from before the revocation."""
         world = World()
         session, _ = await world.begin()
         session.login("ada")
@@ -603,7 +603,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("slow", [False, True])
     async def test_a_login_stores_the_labels_of_its_request(self, slow):
-        """ASVS 7.5.2: whether or not the store answers at once."""
+        """ASVS 7.5.2: also if the store suspends."""
 
         class Other(Request):
             def labels(self):
@@ -624,7 +624,7 @@ class TestOrder:
         assert info.labels == {"browser": "C"}
 
     async def test_the_session_is_of_the_class_of_the_framework(self):
-        """A24: a framework's own members are there, whether or not the store failed."""
+        """A24: it has the members of the framework, also if the store failed."""
 
         class Own(Session):
             pass
@@ -672,7 +672,7 @@ class TestFailures:
         kept = {"a": 2, "b": 3} if save_on_error else {"a": 1}
         assert await data(world, session.id) == kept
 
-    async def test_a_client_error_keeps_the_changes(self):
+    async def test_4xx_response_keeps_the_changes(self):
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -690,7 +690,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("step", ["respond", "commit"])
     async def test_an_error_response_still_rotates_and_drops_the_changes(self, step):
-        """A10: one save carries out the rotation without the data."""
+        """A10: one save stores the new verifier without the data."""
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -714,7 +714,7 @@ class TestFailures:
         assert exchange.lifecycle.commit(500) is None
         assert await data(world, session.id) == {"a": 1}
 
-    async def test_a_request_that_is_repeated_may_succeed(self):
+    async def test_repeated_attempt_may_succeed(self):
         """A10: the failure of the first attempt does not drop the changes of the second."""
         world = World()
         session, cookie = await world.begin()
@@ -728,7 +728,7 @@ class TestFailures:
         assert await data(world, session.id) == {"a": 1, "b": 3}
 
     async def test_an_error_response_still_destroys(self):
-        """A10: a logout is carried out, whatever happens afterwards."""
+        """A10: a logout is committed, whatever happens afterwards."""
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -748,13 +748,13 @@ class TestFailures:
         await exchange.fail()
         return exchange, world, session.id
 
-    async def test_without_a_session_there_is_nothing_after_an_error(self):
+    async def test_failed_request_without_a_session_has_no_error_session(self):
         """A10."""
         assert Request(World().web).commit_after_error(store_failed=False) is None
 
     @pytest.mark.parametrize(("save_on_error", "found"), [(False, {"a": 1}), (True, {"a": 3})])
-    async def test_an_error_handler_changes_data_if_that_is_saved(self, save_on_error, found):
-        """A10: with ``save_on_error`` as the handler that has failed."""
+    async def test_error_handler_may_change_data_with_save_on_error(self, save_on_error, found):
+        """A10: as the failed handler may, with ``save_on_error``."""
         exchange, world, session_id = await self.failed_exchange(save_on_error=save_on_error)
         assert exchange.lifecycle.commit_after_error(store_failed=False) is None
         exchange.session["a"] = 3
@@ -764,7 +764,7 @@ class TestFailures:
         assert await data(world, session_id) == found
 
     async def test_data_of_an_error_handler_that_cannot_be_saved_is_logged(self, caplog):
-        """A10: with ``save_on_error``; a rotation is carried out nevertheless."""
+        """A10: with ``save_on_error``; a rotation is still committed."""
         exchange, world, session_id = await self.failed_exchange(save_on_error=True, max_bytes=2000)
         exchange.session["a"] = "x" * 9000
         exchange.session.rotate()
@@ -775,7 +775,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("act", [Session.destroy, Session.rotate])
     async def test_an_error_handler_destroys_and_rotates(self, act):
-        """A10, A7: the headers of its response say so."""
+        """A10, A7: the response has the headers of both."""
         exchange, world, session_id = await self.failed_exchange()
         act(exchange.session)
         assert await exchange.lifecycle.commit_after_error(store_failed=False)
@@ -788,14 +788,14 @@ class TestFailures:
         else:
             assert await data(world, session_id) == {"a": 1}
 
-    async def test_a_rotation_is_not_tried_again_if_the_store_failed(self):
-        """A23: the application answers the error as it likes."""
+    async def test_failed_rotation_is_not_retried(self):
+        """A23: the application's response to the error is sent."""
         exchange, _, _ = await self.failed_exchange()
         exchange.session.rotate()
         assert exchange.lifecycle.commit_after_error(store_failed=True) is None
 
     async def test_a_failing_store_after_an_error_is_reported(self, caplog):
-        """A23: the response must be 503; and the removal is tried once."""
+        """A23: the response must be 503; the delete is attempted once."""
         exchange, world, session_id = await self.failed_exchange()
         exchange.session.destroy()
         world.store.fail("delete")
@@ -824,8 +824,8 @@ class TestFailures:
 
     @pytest.mark.parametrize("started", [False, True], ids=["before", "after the response started"])
     @pytest.mark.parametrize("end", ["cancelled", "disconnected"])
-    async def test_a_client_that_leaves(self, end, started):
-        """A11: what a stream did up to then is kept; A12: a request without a response is not."""
+    async def test_disconnect_keeps_the_changes_of_a_stream_only(self, end, started):
+        """A11, A12: changes of a request without a response are dropped."""
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -837,7 +837,7 @@ class TestFailures:
         await exchange.fail(cancelled=end == "cancelled")
         assert await data(world, session.id) == {"a": 2 if started else 1}
 
-    async def test_a_cancelled_error_response_keeps_nothing(self):
+    async def test_cancelled_error_response_drops_the_changes(self):
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -848,7 +848,7 @@ class TestFailures:
         assert await data(world, session.id) == {"a": 1}
 
     async def test_a_session_that_is_too_large_raises_before_the_headers(self):
-        """B-54: also where the store answers at once."""
+        """B-54: also if the store does not suspend."""
         world = World(max_bytes=300)
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -874,7 +874,7 @@ class TestStreams:
         assert await data(world, session.id) == {"a": 2, "b": 3}
 
     async def test_a_commit_with_an_unknown_outcome_is_repeated_at_the_end(self):
-        """A21: nothing is lost, and nothing is applied twice."""
+        """A21: each operation is applied exactly once."""
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -888,7 +888,7 @@ class TestStreams:
         await exchange.finish()
         assert await data(world, session.id) == {"a": 2}
 
-    async def test_changes_inside_a_value_are_found(self):
+    async def test_changes_inside_a_nested_value_are_committed(self):
         world = World()
         session, cookie = await world.begin()
         exchange = Exchange(world, cookie)
@@ -917,7 +917,7 @@ class TestStreams:
             session["a"] = 1
 
     async def test_a_session_may_be_loaded_after_the_headers(self):
-        """It reads and writes; a cookie that it needs cannot be sent any more."""
+        """It can be read and written; a cookie can no longer be set."""
         world = World(rotate_interval="1 minute")
         stored, cookie = await world.begin()
         world.clock.advance("2 minutes")
@@ -931,7 +931,7 @@ class TestStreams:
         again = Exchange(world, cookie)
         assert (await again.begin())["b"] == 2, "the ticket was not replaced"
 
-    async def test_a_new_visitor_that_comes_after_the_headers_cannot_write(self):
+    async def test_session_of_a_new_visitor_loaded_after_the_headers_refuses_writes(self):
         world = World()
         exchange = Exchange(world)
         await exchange.respond()
@@ -942,7 +942,7 @@ class TestStreams:
 
 
 class TestStoreFailure:
-    """`on_store_failure`, and what a second `begin` of the same request decides."""
+    """`on_store_failure`, and a second `begin` of the same request."""
 
     async def broken(self, **options):
         world = World(**options)
@@ -982,7 +982,7 @@ class TestStoreFailure:
         assert (await world.admit(cookie))["a"] == 1
 
     async def test_each_request_that_continues_is_logged_at_the_level_debug(self, caplog):
-        """A15: a level above DEBUG would repeat the line about the outage."""
+        """A15: a higher level would repeat the line about the outage."""
         world, cookie = await self.broken()
         with caplog.at_level(logging.DEBUG, "sojourn"):
             exchange = Exchange(world, cookie)
@@ -992,7 +992,7 @@ class TestStoreFailure:
         (record,) = [each for each in caplog.records if each.getMessage() == f"{expected}{error}"]
         assert record.levelno == logging.DEBUG
 
-    async def test_the_policy_of_the_installation_applies_by_path(self):
+    async def test_on_store_failure_applies_by_path(self):
         world, cookie = await self.broken(on_store_failure="anonymous")
         assert (await Exchange(world, cookie).begin()).new
         with pytest.raises(StoreUnavailable):
@@ -1002,7 +1002,7 @@ class TestStoreFailure:
         with pytest.raises(StoreUnavailable):
             await Exchange(world, cookie, path="/account").begin()
 
-    async def test_a_route_that_insists_on_its_session_does_not_continue(self):
+    async def test_route_with_on_store_failure_error_does_not_continue(self):
         """A15: the session was loaded with "anonymous" before the route loaded it with "error"."""
         world, cookie = await self.broken()
         exchange = Exchange(world, cookie)
@@ -1013,10 +1013,10 @@ class TestStoreFailure:
             await exchange.begin("error")
         assert exchange.lifecycle.unavailable
         with pytest.raises(StoreUnavailable):
-            await exchange.begin()  # once raised, it stays an error
+            await exchange.begin()  # after the first error, each access raises
         assert world.store.calls == ["load"]
 
-    async def test_a_verb_that_needs_the_store_makes_the_request_unavailable(self):
+    async def test_verb_that_needs_the_store_fails_the_request(self):
         world, cookie = await self.broken()
         exchange = Exchange(world, cookie)
         session = await exchange.begin("anonymous")
@@ -1054,7 +1054,7 @@ class TestStoreFailure:
         headers = SessionLifecycle(World().web).unavailable_headers(given)
         assert headers == [(b"Retry-After", b"60"), (b"cache-control", b"no-store")]
 
-    async def test_a_failed_session_of_another_library_follows_the_policy(self):
+    async def test_failing_legacy_store_follows_on_store_failure(self):
         """A15: the route's choice applies to its store as well."""
 
         class Broken:
@@ -1070,7 +1070,7 @@ class TestStoreFailure:
 
 
 def test_a_replaced_cache_control_is_logged(caplog):
-    """B-6, B-8: the line says which header, by what it was replaced, and why."""
+    """B-6, B-8: the line states the header, its replacement and the reason."""
     warn_overruled("cache-control: public")
     (message,) = caplog.messages
     assert message == (
@@ -1085,8 +1085,8 @@ def test_an_adapter_that_reads_no_headers_is_named():
 
 
 @pytest.mark.parametrize("adapter", [HTTPExchange, WSGIExchange, WebSocketConnection])
-def test_adapters_replace_no_step_of_the_lifecycle(adapter):
-    """A private method of the same name would be called by the base class."""
+def test_adapters_override_no_lifecycle_method(adapter):
+    """The base class would call a private method of the same name."""
     own = {name for name in vars(adapter) if not name.startswith("__")}
     replaced = {name for name in own if hasattr(SessionLifecycle, name)}
     assert {"header", "labels", "path"} <= replaced

@@ -34,7 +34,7 @@ class World:
         return found
 
     def visit(self, **values):
-        """Let a visitor come to process A, whose record is then in memory of both."""
+        """Create a session in process A; load its record into the memory of both processes."""
         self.a.request(self.client, lambda session: session.update(values or {"n": 1}))
         for process in (self.a, self.b):
             process.warm(self.client)
@@ -85,8 +85,8 @@ def test_a_safe_request_is_served_from_memory(world, method):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY", "", "get"])
-def test_another_request_loads_from_the_store(world, method):
-    """N1: a method that is unsafe or unknown, such as that of a WebSocket handshake."""
+def test_request_with_another_method_loads_from_the_store(world, method):
+    """N1: an unsafe or unknown method, or a WebSocket handshake."""
     client = world.visit()
     assert world.b.request(client, method=method) == {"n": 1}
     assert world.calls() == ["load"]
@@ -94,7 +94,7 @@ def test_another_request_loads_from_the_store(world, method):
 
 @pytest.mark.parametrize("verb", ["refresh", "claim", "get", "open", "post"])
 def test_verbs_that_need_the_current_record_load_it(world, verb):
-    """N1: they see a revocation whose message is lost; a plain GET does not."""
+    """N1: they detect a revocation whose message was lost; a plain GET does not."""
     client = world.visit()
     session_id = world.b.session_id(client).hex()
     world.buses[1].cut = True
@@ -130,8 +130,8 @@ def test_an_expired_session_is_not_served_from_memory(worlds):
     assert world.b.request(client) is None
 
 
-def test_a_session_that_was_extended_elsewhere_is_served(worlds):
-    """N1, A17: a record in memory does not end a session that another process has extended."""
+def test_session_that_another_process_extended_is_served(worlds):
+    """N1, A17: the record in memory has the older deadline."""
     world = worlds(timeout="500 ms", touch_interval="100 ms")
     client = world.visit()
     world.time.now += 0.3
@@ -141,7 +141,7 @@ def test_a_session_that_was_extended_elsewhere_is_served(worlds):
 
 
 def test_a_touch_is_written_once(worlds):
-    """N1: the record with the older instant leaves the memory."""
+    """N1: the record with the older instant is removed from memory."""
     world = worlds(timeout="10 minutes", touch_interval="100 ms")
     client = world.visit()
     world.time.now += 0.3
@@ -151,7 +151,7 @@ def test_a_touch_is_written_once(worlds):
 
 
 def test_an_unconfirmed_session_is_loaded_from_the_store(worlds):
-    """N1: its cookie has not come back yet, which the store has to note."""
+    """N1: the store must record that the client received the cookie."""
     world = worlds(unconfirmed_timeout="1 minute")
     world.a.request(world.client, put(n=1))
     world.b.confirm()
@@ -163,7 +163,7 @@ def test_an_unconfirmed_session_is_loaded_from_the_store(worlds):
 
 
 def test_a_due_rotation_is_decided_on_the_stored_record(worlds):
-    """N1, A9: and so is everything in the grace period of one."""
+    """N1, A9: requests in the grace period are decided there too."""
     world = worlds(rotate_interval="500 ms")
     client = world.visit()
     assert world.b.request(client) == {"n": 1}
@@ -179,7 +179,7 @@ def test_a_due_rotation_is_decided_on_the_stored_record(worlds):
 
 
 def test_other_labels_load_from_the_store(worlds):
-    """N1: a request with other labels is refused there."""
+    """N1: the store's record decides whether other labels are refused."""
     world = worlds(check_labels=["browser"])
     client = world.visit()
     assert world.b.request(client) == {"n": 1}
@@ -196,7 +196,7 @@ def test_other_labels_load_from_the_store(worlds):
 
 
 def test_a_failing_store_serves_what_is_in_memory(world):
-    """N1, A15: other requests fail as ever, and an error is not remembered."""
+    """N1, A15: other requests fail, and the error is not cached."""
     client = world.visit()
     world.memory.fail("load")
     assert world.b.request(client) == {"n": 1}
@@ -219,7 +219,7 @@ def test_a_read_from_memory_is_counted_and_reported(world):
     assert [event.session_id for event in seen] == [world.b.session_id(client).hex()]
 
 
-# What a revocation leaves: N2
+# After a revocation: N2
 
 
 ENDS = {
@@ -237,14 +237,14 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("bus", ["normal", "cut", "held", "twice"])
-def test_an_ended_ticket_is_refused(worlds, end, bus):
-    """N2, A7, A9: at once where it ended; elsewhere with the message, or after the stated time."""
+def test_ticket_of_a_revoked_session_is_refused(worlds, end, bus):
+    """N2, A7, A9: in other processes after the message or the stated time."""
     world = worlds(max_sessions=1)
     world.a.request(world.client, lambda session: session.login("ada"))
     client = world.visit()
     other = world.buses[1]
     other.copies = 2 if bus == "twice" else 1
-    world.buses[0].cut = other.cut = bus == "cut"  # a process needs no message of its own
+    world.buses[0].cut = other.cut = bus == "cut"  # a process does not need its own message
     if bus == "held":
         other.hold()
     ENDS[end](world.a, client)
@@ -255,7 +255,7 @@ def test_an_ended_ticket_is_refused(worlds, end, bus):
         return
     assert world.b.request(thief) == {"n": 1}
     assert world.b.request(thief, put(n=2)) == {"n": 1}  # its write is refused
-    assert world.b.request(thief) is None  # which this process knows from now on
+    assert world.b.request(thief) is None  # this process knows the revocation from now on
     world.time.now += 1
     if bus == "held":
         other.release()
@@ -264,8 +264,8 @@ def test_an_ended_ticket_is_refused(worlds, end, bus):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_lost_message_delays_the_end_by_the_stated_time(worlds, end):
-    """N2: a reader that never writes is refused then."""
+def test_lost_message_delays_a_revocation_by_the_stated_time(worlds, end):
+    """N2: also for a client that only reads."""
     world = worlds(max_sessions=1)
     world.a.request(world.client, lambda session: session.login("ada"))
     client = world.visit()
@@ -291,8 +291,8 @@ def test_a_process_killed_before_it_publishes_delays_the_revocation(world):
     assert world.b.request(client) is None
 
 
-def test_a_revocation_during_a_load_is_not_forgotten(world):
-    """N2: the load was answered before the revocation, and ends after its message."""
+def test_revocation_during_a_load_is_applied(world):
+    """N2: the store answered before the revocation; the load completes after its message."""
     client = world.visit()
     world.time.now += 1
     session_id = world.a.session_id(client)
@@ -310,7 +310,7 @@ def test_a_revocation_during_a_load_is_not_forgotten(world):
 
 
 def test_the_ticket_after_a_login_is_not_refused(world):
-    """N2, A9: an older record in memory does not know it."""
+    """N2, A9: the older record in memory lacks the new verifier."""
     client = world.visit()
     world.buses[1].cut = True
     world.a.request(client, lambda session: session.login("ada"))
@@ -318,7 +318,7 @@ def test_the_ticket_after_a_login_is_not_refused(world):
 
 
 def test_a_reused_ticket_is_detected_after_the_stated_time(world):
-    """N2, A9: a theft is noticed late by at most this time."""
+    """N2, A9: the detection of theft is delayed by at most this time."""
     client = world.visit()
     thief = client.copy()
     world.buses[1].cut = True
@@ -353,7 +353,7 @@ def response(process, client, act=None, *, status=200, scheme="https", method="G
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_client_reads_its_own_writes_in_every_process(world, method):
-    """N3, A5: although the other process has the older record in memory."""
+    """N3, A5: also if the other process has an older record in memory."""
     client = world.visit()
     world.a.request(client, put(n=2), method=method)
     assert world.b.request(client.copy()) == {"n": 1}
@@ -361,8 +361,8 @@ def test_a_client_reads_its_own_writes_in_every_process(world, method):
     assert world.b.request(client.copy()) == {"n": 2}
 
 
-def test_the_cookie_outlives_the_records(world):
-    """N3: so that no record from before the write is left when it ends."""
+def test_read_your_writes_cookie_outlives_the_records(world):
+    """N3: no older record is in memory when the cookie expires."""
     client = world.visit()
     written_at = world.time.now
     world.a.request(client, put(n=2))
@@ -372,8 +372,8 @@ def test_the_cookie_outlives_the_records(world):
     assert b"-written" not in client.header()
 
 
-def test_the_cookie_is_like_the_session_cookie(worlds):
-    """N3, A14: one second longer than the records, and not stored by caches."""
+def test_read_your_writes_cookie_has_the_attributes_of_the_session_cookie(worlds):
+    """N3, A14: valid one second longer than the records; the response is not stored by caches."""
     world = worlds(near_cache="1.5 seconds", path="/shop")
     client = world.visit()
     headers = response(world.a, client, put(n=2))
@@ -384,8 +384,8 @@ def test_the_cookie_is_like_the_session_cookie(worlds):
 
 
 @pytest.mark.parametrize("act", ["read", "touch", "create", "login", "rotate"])
-def test_requests_that_change_no_record_in_memory_send_no_such_cookie(worlds, act):
-    """N3, A3: a new ticket fits no record in memory."""
+def test_requests_that_change_no_cached_record_send_no_read_your_writes_cookie(worlds, act):
+    """N3, A3: no record in memory matches a new ticket."""
     world = worlds(touch_interval="100 ms")
     client = world.visit()
     acts = {
@@ -401,7 +401,7 @@ def test_requests_that_change_no_record_in_memory_send_no_such_cookie(worlds, ac
 
 
 def test_a_write_before_a_failure_is_read(world):
-    """N3, A5: what was committed explicitly stays, also if the response is an error."""
+    """N3, A5: an explicit commit is kept, also if the response is an error."""
     client = world.visit()
 
     def write(session):
@@ -412,8 +412,8 @@ def test_a_write_before_a_failure_is_read(world):
     assert written_cookie(response(world.a, client, put(n=3), status=500)) == []
 
 
-def test_a_write_that_an_interrupted_commit_has_made_is_read(world):
-    """N3, A21: the commit timed out, and the store had carried it out."""
+def test_write_of_an_interrupted_commit_is_read(world):
+    """N3, A21: the commit timed out after the store had applied it."""
     client = world.visit()
 
     def write(session):
@@ -457,15 +457,15 @@ def test_a_write_before_the_accept_of_a_websocket_is_read(world):
     assert request.handshake_headers() == []
 
 
-def test_a_cookie_that_is_forged_costs_a_load(world):
-    """N3: and nothing else."""
+def test_forged_read_your_writes_cookie_costs_one_load(world):
+    """N3: it has no other effect."""
     client = world.visit()
     client.cookies["x-written"] = ("y" * 100, world.time.now + 60)
     assert world.b.request(client) == {"n": 1}
     assert world.calls() == ["load"]
 
 
-def test_without_a_near_cache_no_cookie_is_sent(worlds):
+def test_no_read_your_writes_cookie_is_sent_without_a_near_cache(worlds):
     """A4: by default."""
     world = worlds(near_cache=None)
     world.a.request(world.client, put(n=1))
@@ -473,11 +473,11 @@ def test_without_a_near_cache_no_cookie_is_sent(worlds):
     assert written_cookie(response(world.a, world.client, put(n=2))) == []
 
 
-# No update is lost: N4
+# No lost update: N4
 
 
 def test_a_commit_on_an_older_record_is_merged(world):
-    """N4, A6: operations of both, and the later assignment."""
+    """N4, A6: it has the operations of both and the later assignment."""
     client = world.visit(n=1, count=0)
     other = client.copy()
 
@@ -493,7 +493,7 @@ def test_a_commit_on_an_older_record_is_merged(world):
     assert world.b.request(other, method="POST") == {"n": 2, "count": 2, "m": 3}
 
 
-def test_a_process_reads_what_it_has_written(world):
+def test_process_reads_its_own_writes(world):
     """N4: also without the cookie."""
     client = world.visit()
     for number in range(2, 5):
@@ -503,7 +503,7 @@ def test_a_process_reads_what_it_has_written(world):
 
 
 def test_a_failed_write_leaves_no_record_in_memory(world):
-    """N4, A21: it may have been carried out."""
+    """N4, A21: the store may have applied it."""
     client = world.visit().copy()
     world.memory.fail("save", after=True, times=1)
     with pytest.raises(StoreUnavailable):
@@ -520,8 +520,8 @@ def refusal(**options):
     return str(raised.value)
 
 
-def test_stores_that_gain_nothing_or_cannot_be_safe_are_refused(tmp_path):
-    """N1: at start-up, with the reason."""
+def test_unsuitable_stores_are_refused(tmp_path):
+    """N1: at startup, with the reason."""
     assert "answers without one" in refusal(store="memory://")
     assert "answers without one" in refusal(store=f"sqlite:///{tmp_path}/sessions.db")
 
@@ -555,8 +555,8 @@ def test_durations_that_are_too_long_are_refused(value):
         sojourn.Sessions(secret=SECRET, near_cache=value, store=BroadcastingStore())
 
 
-def test_the_memory_without_the_cache_is_refused():
-    """N5: an option without an effect is a mistake."""
+def test_memory_limit_without_a_near_cache_is_refused():
+    """N5: an option without an effect is an error."""
     with pytest.raises(ConfigurationError, match="near_cache_bytes needs near_cache="):
         sojourn.Sessions(secret=SECRET, near_cache_bytes=1_000, store=BroadcastingStore())
 

@@ -1,4 +1,4 @@
-"""WSGI installations inside of installations: whose session is where (law A24)."""
+"""Nested WSGI installations: each request sees the session of its own installation (law A24)."""
 
 import pytest
 
@@ -14,10 +14,10 @@ def entries(environ):
 
 
 class Nested(Site):
-    """An installation with an inner one of another realm.
+    """An installation with a nested one of another realm.
 
     Attributes:
-        restored: after each inner request, whether the environ was that of the outer one.
+        restored: after each inner request, whether the outer session was restored in the environ.
         between: called with the environ before the inner request.
     """
 
@@ -50,8 +50,8 @@ def counting_inside(environ, start_response):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_outer_session_is_back_after_the_inner_request(form):
-    """A24: in each form of a body; the inner session alone is written."""
+def test_outer_session_is_restored_after_the_inner_request(form):
+    """A24: for each form of a body; only the inner session is written."""
     site = Nested(form)
     answer = site.request(validate=False)
     assert (answer.status, answer.body, answer.error) == ("200 OK", b"ab", None)
@@ -60,7 +60,7 @@ def test_the_outer_session_is_back_after_the_inner_request(form):
     assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 0)
 
 
-def test_the_outer_session_is_back_after_a_failing_inner_request():
+def test_outer_session_is_restored_after_a_failing_inner_request():
     """A24."""
 
     def fail(environ, start_response):
@@ -71,8 +71,8 @@ def test_the_outer_session_is_back_after_a_failing_inner_request():
     assert site.restored == [True]
 
 
-def test_the_outer_session_is_back_after_an_inner_stream():
-    """A24, A11: changes at the end of a stream are those of the inner session."""
+def test_outer_session_is_restored_after_an_inner_stream():
+    """A24, A11: changes at the end of the stream are committed to the inner session."""
 
     def stream(environ, start_response):
         start_response("200 OK", [*PLAIN])
@@ -87,8 +87,8 @@ def test_the_outer_session_is_back_after_an_inner_stream():
     assert (site.inner.usage().writes, site.sessions.usage().writes) == (1, 0)
 
 
-def test_the_outer_session_can_be_written_after_the_inner_request():
-    """A24: by what is between the two."""
+def test_outer_session_is_writable_after_the_inner_request():
+    """A24: by a middleware between the two."""
     site = Nested(counting_inside)
 
     def late(environ, start_response):
@@ -105,14 +105,14 @@ def test_the_outer_session_can_be_written_after_the_inner_request():
 
 
 def test_a_session_that_is_replaced_before_the_inner_request_is_adopted():
-    """A24: its place is that of the inner session then."""
+    """A24: the inner session takes its place in the environ afterwards."""
     site = Nested(counting_inside)
     site.between = lambda environ: environ.update({SESSION: {"a": 1}})
     site.request(validate=False)
     assert site.sessions.usage().creates == 1
 
 
-def test_an_inner_replacement_is_not_that_of_the_outer_session():
+def test_replacement_of_the_inner_session_does_not_affect_the_outer_one():
     """A24."""
 
     def page(environ, start_response):
@@ -125,7 +125,7 @@ def test_an_inner_replacement_is_not_that_of_the_outer_session():
     assert (site.inner.usage().creates, site.sessions.usage().creates) == (1, 0)
 
 
-def test_an_inner_installation_that_does_not_load_leaves_the_outer_session():
+def test_inner_installation_without_autoload_keeps_the_outer_session():
     """A24: with ``autoload=False``."""
 
     def page(environ, start_response):
@@ -139,7 +139,7 @@ def test_an_inner_installation_that_does_not_load_leaves_the_outer_session():
     assert (site.inner.usage().creates, site.sessions.usage().creates) == (0, 1)
 
 
-def test_the_same_cookie_name_is_refused():
+def test_nested_installations_with_one_cookie_name_are_refused():
     """A24."""
     site = Nested(counting_inside, cookie="sid")
     assert isinstance(site.request(validate=False).error, ConfigurationError)

@@ -1,4 +1,4 @@
-"""Which paths have a session."""
+"""Path patterns: which paths have a session."""
 
 import pytest
 
@@ -24,13 +24,15 @@ from sojourn.web.paths import Patterns
         (["/a/*"], [], ["/a/x\ny"], ["/a\n"]),
     ],
 )
-def test_a_star_is_anything_and_the_rest_is_itself(include, exclude, inside, outside):
+def test_star_matches_any_text_and_other_characters_match_themselves(
+    include, exclude, inside, outside
+):
     patterns = Patterns(include, exclude)
     assert [path for path in inside if not patterns.match(path)] == []
     assert [path for path in outside if patterns.match(path)] == []
 
 
-def test_where_everything_has_one_nothing_is_matched():
+def test_no_pattern_is_matched_if_every_path_has_a_session():
     assert Patterns([], []).everything
     assert not Patterns(["*"], []).everything
     assert not Patterns([], ["/x"]).everything
@@ -38,7 +40,7 @@ def test_where_everything_has_one_nothing_is_matched():
 
 @pytest.mark.parametrize("option", ["include", "exclude"])
 @pytest.mark.parametrize("pattern", ["", "account", "account/*", " /a", "https://x/"])
-def test_a_pattern_that_no_path_can_match_is_refused(option, pattern):
+def test_pattern_that_no_path_can_match_is_refused(option, pattern):
     given = {"include": [], "exclude": [], option: ["/good", pattern]}
     with pytest.raises(ConfigurationError, match=f"^{option} expects paths") as caught:
         Patterns(**given)

@@ -1,4 +1,4 @@
-"""The content of a session as the response of a handler."""
+"""A handler may return its session as the response body."""
 
 from datetime import UTC, datetime
 
@@ -26,7 +26,7 @@ EXPECTED = {**CONTENT, "cart": {"apple": 3}}
 
 
 def test_a_fastapi_handler_may_return_the_session():
-    """A13: the content is read before the headers are sent, so they say that it is private."""
+    """A13: the content is read before the headers are sent, so the response is private."""
     app = FastAPI()
     sojourn.install(app, store="memory://")
 
@@ -63,7 +63,7 @@ def test_a_fastapi_handler_may_return_the_session():
         assert "sid=" in response.headers["set-cookie"]
 
 
-def test_starlette_takes_a_copy():
+def test_starlette_serializes_a_copy_of_the_session():
     async def page(request):
         fill(request.session)
         return JSONResponse(request.session.copy())

@@ -1,7 +1,7 @@
-"""Options about requests do what they say through ASGI and WSGI: who is refused, what is passive.
+"""The options ``protect``, ``passive``, ``clear_site_data`` and ``audit`` through ASGI and WSGI.
 
-Whole requests against the adapters, with the calls of the store in between, and one real server for
-the audit.
+Complete requests through the adapters; the store records its calls. The audit test uses a real
+server.
 """
 
 import json
@@ -33,16 +33,16 @@ async def look(session):
     return HandlerResponse(body=str(session.get("n")).encode())
 
 
-async def leave(session):
+async def logout(session):
     session.logout()
 
 
-async def leave_with_a_word(session):
+async def logout_with_message(session):
     session.logout()
     session.flash("See you.")
 
 
-async def leave_and_fail(session):
+async def logout_and_fail(session):
     session.logout()
     return HandlerResponse(500)
 
@@ -56,16 +56,16 @@ HANDLERS = {
     "/read": look,
     "/poll": count,
     "/poll/read": look,
-    "/leave": leave,
-    "/leave/word": leave_with_a_word,
-    "/leave/fail": leave_and_fail,
+    "/logout": logout,
+    "/logout/message": logout_with_message,
+    "/logout/fail": logout_and_fail,
     "/free": ignore,
 }
 
 
 @pytest.fixture(params=["TestBareASGI", "TestBareWSGI"])
 def serve(request):
-    """Return what serves the handlers with options; ``ran`` records which of them were called."""
+    """Return a function that serves the handlers; ``ran`` records the handlers that were called."""
 
     def serve(**options):
         ran = []
@@ -85,8 +85,8 @@ def serve(request):
     return serve
 
 
-def distant(site, cookie=None):
-    """Return a function that requests pages over https from outside, keeping the cookie."""
+def remote_client(site, cookie=None):
+    """Return a function that requests pages over https from a remote client with a cookie jar."""
     browser = site.browser(cookie)
 
     async def fetch(path, method="GET", headers=()):
@@ -106,16 +106,16 @@ class TestProtect:
             [("Sec-Fetch-Site", "same-site"), ("Origin", SIBLING)],
             [("Origin", FOREIGN)],
             [("Origin", "null")],
-            [],  # with a ticket: a browser whose headers a proxy took away
+            [],  # with a ticket: a browser whose headers a proxy stripped
         ],
         ids=["cross-site", "same-site", "foreign", "null", "silent"],
     )
-    async def test_what_others_send_is_refused_before_anything_happens(
+    async def test_cross_origin_request_is_refused_before_any_store_call(
         self, serve, method, headers
     ):
-        """ASVS 3.5.1, 3.5.3: 403, no store call, no handler, no cookie."""
+        """ASVS 3.5.1, 3.5.3: with 403; no handler runs, and no cookie is set."""
         async with serve(protect=True) as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             await fetch("/write")
             cookie = fetch.cookie
             site.take_trace()
@@ -132,19 +132,19 @@ class TestProtect:
             assert fetch.cookie == cookie
             assert (await fetch("/read")).body == b"1"
 
-    async def test_a_refusal_needs_no_store_that_works(self, serve):
+    async def test_cross_origin_request_is_refused_while_the_store_fails(self, serve):
         """A15."""
         async with serve(protect=True) as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             await fetch("/write")
             site.store.fail()
             assert (await fetch("/write", "POST", CROSS_SITE)).status == 403
             assert (await fetch("/write", "POST", [("Origin", OURS)])).status == 503
 
-    async def test_no_user_is_logged_in_from_another_origin(self, serve):
-        """ASVS 3.5.1: login CSRF needs no ticket, so its absence excuses nothing."""
+    async def test_cross_origin_login_is_refused(self, serve):
+        """ASVS 3.5.1: login CSRF, which needs no ticket."""
         async with serve(protect=True) as site:
-            assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
+            assert (await remote_client(site)("/write", "POST", CROSS_SITE)).status == 403
             assert site.count() == 0
 
     @pytest.mark.parametrize("method", UNSAFE)
@@ -157,32 +157,32 @@ class TestProtect:
             ("Origin", OURS.upper()),
         ],
     )
-    async def test_our_own_pages_pass(self, serve, method, header):
+    async def test_same_origin_requests_are_accepted(self, serve, method, header):
         async with serve(protect=True) as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             await fetch("/write")
             assert (await fetch("/write", method, [header])).body == b"2"
 
     @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
-    async def test_safe_methods_pass_from_everywhere(self, serve, method):
+    async def test_safe_methods_are_accepted_from_every_origin(self, serve, method):
         """ASVS 3.5.3: links on other sites work."""
         async with serve(protect=True) as site:
-            assert (await distant(site)("/read", method, CROSS_SITE)).status == 200
+            assert (await remote_client(site)("/read", method, CROSS_SITE)).status == 200
             assert site.ran == ["/read"]
 
-    async def test_siblings_pass_if_they_are_allowed(self, serve):
+    async def test_same_site_requests_are_accepted_if_allowed(self, serve):
         async with serve(protect=True, allowed_origins=[SIBLING]) as site:
             sibling = [("Sec-Fetch-Site", "same-site"), ("Origin", SIBLING)]
-            assert (await distant(site)("/write", "POST", sibling)).status == 200
+            assert (await remote_client(site)("/write", "POST", sibling)).status == 200
 
     @pytest.mark.parametrize("cookie", [None, "other=1", "__Host-sid=" + "A" * 66])
-    async def test_programs_without_a_ticket_pass(self, serve, cookie):
-        """They bring nothing that a forger could use."""
+    async def test_programs_without_a_ticket_are_accepted(self, serve, cookie):
+        """Without a ticket there is no authority to abuse."""
         async with serve(protect=True) as site:
-            assert (await distant(site, cookie)("/write", "POST")).status == 200
+            assert (await remote_client(site, cookie)("/write", "POST")).status == 200
 
-    async def test_programs_on_this_machine_pass_with_one(self, serve):
-        """Test clients send neither header; pages do, also here."""
+    async def test_local_programs_with_a_ticket_are_accepted(self, serve):
+        """Test clients send neither header; browsers do, also for localhost."""
         async with serve(protect=True) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -192,23 +192,23 @@ class TestProtect:
 
     async def test_no_request_is_refused_by_default(self, serve):
         async with serve() as site:
-            assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 200
+            assert (await remote_client(site)("/write", "POST", CROSS_SITE)).status == 200
 
-    async def test_paths_without_sessions_are_left_alone(self, serve):
-        """Nor is anything refused after ``uninstall`` (A20)."""
+    async def test_paths_without_sessions_are_not_protected(self, serve):
+        """After ``uninstall``, no path is (A20)."""
         async with serve(protect=True, exclude=["/free"]) as site:
-            assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
-            assert (await distant(site)("/write", "POST", CROSS_SITE)).status == 403
+            assert (await remote_client(site)("/free", "POST", CROSS_SITE)).status == 200
+            assert (await remote_client(site)("/write", "POST", CROSS_SITE)).status == 403
             site.sessions.web.active = False
-            assert (await distant(site)("/free", "POST", CROSS_SITE)).status == 200
+            assert (await remote_client(site)("/free", "POST", CROSS_SITE)).status == 200
 
 
 class TestPassive:
     OPTIONS = {"passive": ["/poll", "/poll/*"], "timeout": "30 minutes"}  # noqa: RUF012
 
     @pytest.mark.parametrize("path", ["/poll", "/poll/read"])
-    async def test_polling_keeps_no_user_logged_in(self, serve, path):
-        """ASVS 7.3.1: the session ends although an open page polls every minute."""
+    async def test_polling_does_not_extend_the_session(self, serve, path):
+        """ASVS 7.3.1: the session expires although an open page polls every minute."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -219,8 +219,8 @@ class TestPassive:
             assert (await browser.get("/read")).body == b"None"
 
     @pytest.mark.parametrize("path", ["/write", "/read"])
-    async def test_other_paths_do(self, serve, path):
-        """Control."""
+    async def test_requests_to_other_paths_extend_the_session(self, serve, path):
+        """The counterpart of the test before."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -228,7 +228,7 @@ class TestPassive:
                 site.clock.advance("1 minute")
                 assert (await browser.get(path)).body != b"None"
 
-    async def test_a_passive_write_is_kept_and_moves_nothing(self, serve):
+    async def test_passive_write_is_stored_and_extends_nothing(self, serve):
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -242,7 +242,7 @@ class TestPassive:
             assert after.seen_at == before.seen_at
             assert after.expires_at == before.expires_at
 
-    async def test_a_passive_request_touches_nothing(self, serve):
+    async def test_passive_request_does_not_touch_the_record(self, serve):
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -251,7 +251,7 @@ class TestPassive:
             await browser.get("/poll/read")
             assert site.take_trace() == ["load", "start", "body", "end"]
 
-    async def test_a_session_may_begin_there(self, serve):
+    async def test_passive_request_may_begin_a_session(self, serve):
         """A2."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
@@ -262,11 +262,11 @@ class TestPassive:
 class TestClearSiteData:
     OPTIONS = {"clear_site_data": ["cache", "cookies"]}  # noqa: RUF012
 
-    @pytest.mark.parametrize(("path", "status"), [("/leave", 200), ("/leave/fail", 500)])
-    async def test_at_logout_over_https(self, serve, path, status):
-        """ASVS 14.3.1, A10: also when the request fails after it."""
+    @pytest.mark.parametrize(("path", "status"), [("/logout", 200), ("/logout/fail", 500)])
+    async def test_header_is_sent_at_logout_over_https(self, serve, path, status):
+        """ASVS 14.3.1, A10: also if the request fails after the logout."""
         async with serve(**self.OPTIONS) as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             assert (await fetch("/write")).get("clear-site-data") is None
             assert (await fetch("/read")).get("clear-site-data") is None
             reply = await fetch(path)
@@ -275,44 +275,44 @@ class TestClearSiteData:
             assert reply.all("set-cookie") == [
                 f"__Host-sid=; {PAST}; Path=/; Secure; HttpOnly; SameSite=Lax"
             ]
-            assert (await fetch("/leave")).get("clear-site-data") is None
+            assert (await fetch("/logout")).get("clear-site-data") is None
 
-    async def test_not_over_http(self, serve):
-        """NIST SESS-13: anyone on the network path could send the header."""
+    async def test_header_is_not_sent_over_http(self, serve):
+        """NIST SESS-13: a network attacker could inject the header."""
         async with serve(**self.OPTIONS) as site:
             browser = site.browser()
             await browser.get("/write")
-            reply = await browser.get("/leave")
+            reply = await browser.get("/logout")
             assert reply.get("clear-site-data") is None
             assert reply.all("set-cookie") == [f"sid=; {PAST}; Path=/; HttpOnly; SameSite=Lax"]
 
-    async def test_not_for_the_cookie_of_a_session_that_begins(self, serve):
+    async def test_header_is_not_sent_for_a_new_session(self, serve):
         async with serve(**self.OPTIONS) as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             await fetch("/write")
             before = fetch.cookie
-            reply = await fetch("/leave/word")
+            reply = await fetch("/logout/message")
             assert reply.all("clear-site-data") == ['"cache"']
             assert fetch.cookie not in (None, before)
 
-    async def test_not_for_a_session_revoked_elsewhere(self, serve):
-        """A7: a late answer must not throw away what the browser has meanwhile."""
+    async def test_header_is_not_sent_for_a_revoked_session(self, serve):
+        """A7: a late response must not delete data of a newer session."""
         async with serve(**self.OPTIONS) as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             await fetch("/write")
             (record,) = site.memory._records.values()
             await site.sessions.arevoke(record.session_id)
-            assert (await fetch("/leave")).get("clear-site-data") is None
+            assert (await fetch("/logout")).get("clear-site-data") is None
 
-    async def test_not_by_default(self, serve):
+    async def test_header_is_not_sent_by_default(self, serve):
         async with serve() as site:
-            fetch = distant(site)
+            fetch = remote_client(site)
             await fetch("/write")
-            assert (await fetch("/leave")).get("clear-site-data") is None
+            assert (await fetch("/logout")).get("clear-site-data") is None
 
 
 class TestAudit:
-    async def test_a_real_run_has_one_line_for_each_event_and_no_secret(self, tmp_path):
+    async def test_audit_of_a_real_server_has_one_line_per_event_and_no_secret(self, tmp_path):
         """ASVS 16.3, 16.2.5, A18."""
         command = ["uvicorn", "tests.security.busy_app:app", "--port", "{port}"]
         options = {"store": "sqlite:///s.db", "secret": SECRET, "audit": "audit.jsonl"}
@@ -332,7 +332,7 @@ class TestAudit:
         assert audited == {"Created": 2, "Revoked": 2, "Rejected": 1}
         # The application registers listeners too, and prints each event.
         assert audited == Counter({kind: log.count(f"event {kind}(") for kind in audited})
-        assert log.count("event ") > len(entries)  # reads and writes are not audited
+        assert log.count("event ") > len(entries)  # the audit omits reads and writes
         assert [entry["reason"] for entry in entries if entry["event"] == "Revoked"] == [
             "destroyed",
             "revoked",

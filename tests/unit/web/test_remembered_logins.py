@@ -1,4 +1,4 @@
-"""A companion lets revocations reach the "remember me" cookie of a framework."""
+"""A companion cookie applies revocations to the "remember me" cookie of a framework."""
 
 import pytest
 
@@ -32,7 +32,7 @@ class World:
         self.sessions.on(StoreFailed, lambda e: self.failed.append((e.session_id, e.operation)))
 
     def seal(self, user="ada", session_id=SESSION_ID):
-        """Return the companion of a login that happens now."""
+        """Return the companion cookie of a login at the current time."""
         return self.logins.seal(user, self.clock(), session_id)
 
 
@@ -47,8 +47,8 @@ class World:
         ("shop", "shop-remember"),
     ],
 )
-def test_the_name_has_no_prefix_whose_conditions_may_not_be_met(cookie, name):
-    """The framework may set its cookie for a domain or for a path (RFC 6265bis 4.1.3)."""
+def test_companion_cookie_has_no_name_prefix(cookie, name):
+    """`__Host-` forbids the domain and path that a framework may set (RFC 6265bis 4.1.3)."""
     assert World(cookie=cookie).logins.name == name
 
 
@@ -56,12 +56,12 @@ def test_the_name_has_no_prefix_whose_conditions_may_not_be_met(cookie, name):
     ("timeout", "expected"),
     [("10 days", 10 * DAY), (None, MAX_LOGIN_DURATION), ("4000 days", MAX_LOGIN_DURATION)],
 )
-def test_a_login_is_remembered_as_long_as_the_policy_and_the_store_permit(timeout, expected):
-    """Stores forget revocations after MAX_LOGIN_DURATION."""
+def test_remembered_login_lifetime_is_bounded_by_policy_and_store(timeout, expected):
+    """Stores delete revocations after MAX_LOGIN_DURATION."""
     assert World(remember_absolute_timeout=timeout).logins.max_age() == expected
 
 
-async def test_a_login_is_accepted_with_the_instant_of_its_proof():
+async def test_login_has_the_instant_of_its_companion():
     world = World()
     companion, login = world.seal(), world.clock()
     now = world.clock.advance("9 days")
@@ -69,7 +69,7 @@ async def test_a_login_is_accepted_with_the_instant_of_its_proof():
     assert world.rejected == []
 
 
-async def test_a_login_ends_with_the_absolute_timeout():
+async def test_login_expires_with_the_absolute_timeout():
     """ASVS 7.3.2."""
     world = World()
     companion, login = world.seal(), world.clock()
@@ -103,8 +103,8 @@ async def test_a_login_is_refused_after_its_session_was_revoked():
 
 
 @pytest.mark.parametrize("companion", [None, "", "invalid"])
-async def test_a_login_without_a_proof_is_accepted_until_a_first_revocation(companion):
-    """A cookie that was set before sojourn was installed counts as earlier than any revocation."""
+async def test_login_without_a_companion_is_accepted_before_any_revocation(companion):
+    """It was set before sojourn was installed, so it is earlier than any revocation."""
     world = World()
     accepted = await world.logins.check("ada", companion)
     assert accepted == Restoration(1, world.clock(), None)
@@ -114,7 +114,7 @@ async def test_a_login_without_a_proof_is_accepted_until_a_first_revocation(comp
 
 
 @pytest.mark.parametrize("forged", ["of another user", "of another cookie"])
-async def test_a_proof_is_bound_to_user_and_cookie(forged):
+async def test_companion_is_bound_to_user_and_cookie(forged):
     """B-14."""
     world = World()
     companion = world.seal("bob" if forged == "of another user" else "ada")
@@ -122,7 +122,7 @@ async def test_a_proof_is_bound_to_user_and_cookie(forged):
     assert (await other.logins.check("ada", companion)).authenticated_at == 1
 
 
-async def test_a_proof_is_bound_to_the_realm():
+async def test_companion_is_bound_to_the_realm():
     """B-29."""
     world, other = World(realm="shop"), World(realm="admin")
     companion = world.seal()
@@ -131,8 +131,8 @@ async def test_a_proof_is_bound_to_the_realm():
 
 
 @pytest.mark.parametrize("proven", [True, False])
-async def test_a_failed_store_is_reported_with_the_session(proven):
-    """No login is restored while revocations cannot be looked up."""
+async def test_store_failure_fails_the_session(proven):
+    """No login is restored if revocations cannot be looked up."""
     world = World()
     companion = world.seal() if proven else None
     world.store.fail()
@@ -143,7 +143,7 @@ async def test_a_failed_store_is_reported_with_the_session(proven):
 
 
 async def test_the_keys_are_checked_before_the_first_login():
-    """Two applications with one realm and different secrets would share their users."""
+    """Two applications with one realm and different secrets would share user indexes."""
     store = MemoryStore()
     await Sessions(store=store, secret="the secret of another application: 4c1b77").aping()
     world = World(store=store)

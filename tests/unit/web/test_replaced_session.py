@@ -1,4 +1,4 @@
-"""What an application puts into the place of its session has a defined effect (law A24)."""
+"""Assigning another value to ``scope["session"]`` has a defined effect (law A24)."""
 
 import enum
 
@@ -20,7 +20,7 @@ SECRET = "replaced-7Jm2Qw9vXc4Rk1"
 
 
 class _EmptyEnum(enum.Enum):
-    """As in Litestar."""
+    """The enum of Litestar's ``Empty``."""
 
     EMPTY = 0
 
@@ -33,7 +33,7 @@ class Site:
     """An application that replaces ``scope["session"]`` on ``/replace``.
 
     Attributes:
-        value: what it puts there; MISSING to delete it.
+        value: the value it assigns; MISSING deletes the key.
         error: raised after that, unless None.
     """
 
@@ -83,7 +83,7 @@ class Site:
 
 
 async def test_a_mapping_is_adopted():
-    """A24: as operations on the session; what did not change is not written."""
+    """A24: as operations on the session; equal items are not written."""
     site = Site()
     await site.get("/begin")
     reply = await site.replace({"cart": {"apple": 5, "plum": 1}, "b": [1], "flag": True})
@@ -120,7 +120,7 @@ async def test_none_or_empty_destroys_the_session(value):
 
 
 @pytest.mark.parametrize("value", [None, MISSING, {}, _EmptyEnum.EMPTY])
-async def test_nothing_in_place_of_nothing_costs_nothing(value):
+async def test_none_in_place_of_a_new_session_makes_no_store_call(value):
     """A1, A24: for a visitor without a session."""
     site = Site()
     reply = await site.replace(value)
@@ -130,7 +130,7 @@ async def test_nothing_in_place_of_nothing_costs_nothing(value):
 
 @pytest.mark.parametrize("before", ["/begin", "/login"])
 async def test_an_empty_mapping_clears_the_session(before):
-    """A24: as ``session.clear()``, which logs out."""
+    """A24: like ``session.clear()``, which logs out."""
     site = Site()
     await site.get(before)
     await site.replace({})
@@ -146,7 +146,7 @@ async def test_a_mapping_of_a_mapping_is_adopted():
 
 
 class EmptyCart(dict):
-    """A mapping of the application; its name is as that of Litestar's ``Empty``."""
+    """A mapping of the application whose name contains ``Empty``, like Litestar's."""
 
 
 async def test_a_class_of_the_application_with_the_name_of_litestars_empty_is_a_mapping():
@@ -165,8 +165,8 @@ _OfLitestar.__module__ = "litestar.datastructures"
 
 
 @pytest.mark.parametrize("value", [5, "text", object(), [("a", 1)], _OfLitestar()])
-async def test_anything_else_is_an_error(value):
-    """A24: nothing is written, and the text says what to do."""
+async def test_value_of_another_type_is_an_error(value):
+    """A24: nothing is written, and the message says what to do."""
     errors = []
 
     async def keep(request, error):
@@ -196,8 +196,8 @@ async def test_a_request_without_its_session_saves_no_replacement():
     assert "'a': 1," in await site.get("/show")
 
 
-async def test_a_failing_request_ends_its_session_and_drops_its_data(caplog):
-    """A24, A10: what cannot be adopted is logged."""
+async def test_failing_request_destroys_its_session_and_drops_its_data(caplog):
+    """A24, A10: an invalid replacement is logged."""
     site = Site()
     site.error = LookupError("planned by the test")
     await site.get("/begin")

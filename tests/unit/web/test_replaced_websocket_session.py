@@ -1,4 +1,4 @@
-"""What a WebSocket handler puts into the place of its session has a defined effect (law A24)."""
+"""A WebSocket handler that assigns another value to ``scope["session"]`` (law A24)."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ def replace(scope, value):
 
 
 class Socket:
-    """A handler that replaces its session at a point, and the data of the visitor afterwards."""
+    """A handler that replaces its session at a given point; the visitor's data afterwards."""
 
     def __init__(self, value, at, *, error=None):
         self.value = value
@@ -75,7 +75,7 @@ async def test_a_mapping_is_adopted(at):
 
 @pytest.mark.parametrize("at", EVERY_POINT)
 @pytest.mark.parametrize("value", [None, MISSING])
-async def test_nothing_destroys_the_session(value, at):
+async def test_none_destroys_the_session(value, at):
     """A24."""
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
@@ -98,8 +98,8 @@ async def test_a_mapping_before_the_accept_begins_a_session():
 
 
 @pytest.mark.parametrize("at", EVERY_POINT)
-async def test_anything_else_is_an_error(at):
-    """A24: nothing is written, and the text says what to do."""
+async def test_value_of_another_type_is_an_error(at):
+    """A24: nothing is written, and the message says what to do."""
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
     wire = Wire(Socket(5, at), sessions, cookie=cookie).start()
@@ -110,8 +110,8 @@ async def test_anything_else_is_an_error(at):
 
 
 @pytest.mark.parametrize(("value", "kept"), [({"a": 2}, True), (5, True), (None, False)])
-async def test_a_failing_handler_ends_its_session_and_drops_its_data(value, kept):
-    """A24, A10: and its own error is raised."""
+async def test_failing_handler_destroys_its_session_and_drops_its_data(value, kept):
+    """A24, A10: the error of the handler is raised."""
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
     handler = Socket(value, "end", error=LookupError("planned by the test"))
@@ -139,7 +139,7 @@ async def test_a_socket_without_its_session_saves_no_replacement():
 
 
 async def test_a_replacement_in_a_denial_is_adopted():
-    """A24: in the place of the accept."""
+    """A24: a response in place of the accept."""
 
     async def handler(scope, receive, send):
         await receive()
@@ -153,7 +153,7 @@ async def test_a_replacement_in_a_denial_is_adopted():
     assert (await visit(sessions, None, cookie))[0]["a"] == 2
 
 
-async def test_a_replacement_while_the_handler_waits_is_adopted_by_the_other_task():
+async def test_replacement_during_a_receive_is_adopted_by_the_other_task():
     """A24: handlers often read and write in two tasks."""
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
@@ -170,5 +170,5 @@ async def test_a_replacement_while_the_handler_waits_is_adopted_by_the_other_tas
     wire = Wire(handler, sessions, cookie=cookie).start()
     assert [await wire.recv(), await wire.recv()] == [ACCEPT, HELLO]
     assert (await visit(sessions, None, cookie))[0]["a"] == 2
-    wire.leave()
+    wire.disconnect()
     await wire.end()

@@ -1,4 +1,4 @@
-"""What a WSGI application puts into the place of its session has a defined effect (law A24)."""
+"""A WSGI application that assigns another value to ``environ["sojourn.session"]`` (law A24)."""
 
 import pytest
 
@@ -13,7 +13,7 @@ class Replacing:
     """An application that replaces ``environ["sojourn.session"]`` on ``/replace``.
 
     Attributes:
-        value: what it puts there; MISSING to delete it.
+        value: the value it assigns; MISSING deletes the key.
         error: raised after that, unless None.
         status: of the response.
     """
@@ -53,7 +53,7 @@ def replacing(value, form=None, **options):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_mapping_is_adopted(form):
-    """A24: in each form of a body; what did not change is not written."""
+    """A24: for each form of a body; equal items are not written."""
     _, site = replacing({"cart": {"apple": 5, "plum": 1}, "b": [1]}, form)
     site.request("/begin")
     answer = site.request("/replace")
@@ -78,8 +78,8 @@ def test_a_mapping_begins_a_session():
 
 
 @pytest.mark.parametrize("value", [None, MISSING])
-def test_nothing_destroys_the_session(value):
-    """A24: and the cookie is deleted."""
+def test_none_destroys_the_session(value):
+    """A24: the response deletes the cookie."""
     _, site = replacing(value)
     site.request("/login")
     assert "Max-Age=0" in site.request("/replace").get("set-cookie")
@@ -87,7 +87,7 @@ def test_nothing_destroys_the_session(value):
 
 
 @pytest.mark.parametrize("value", [None, MISSING, {}])
-def test_nothing_in_place_of_nothing_costs_nothing(value):
+def test_none_in_place_of_a_new_session_makes_no_store_call(value):
     """A1, A24."""
     _, site = replacing(value)
     assert site.request("/replace").get("set-cookie") is None
@@ -95,8 +95,8 @@ def test_nothing_in_place_of_nothing_costs_nothing(value):
 
 
 @pytest.mark.parametrize("value", [5, "text", [("a", 1)]])
-def test_anything_else_is_an_error_that_on_error_can_answer(value):
-    """A24, A23: nothing is written, and the answer has the session's headers."""
+def test_value_of_another_type_is_an_error_for_on_error(value):
+    """A24, A23: nothing is written, and the response has the session's headers."""
     errors = []
 
     def answer(environ, error):
@@ -119,7 +119,7 @@ def test_anything_else_is_an_error_that_on_error_can_answer(value):
     assert site.data()["a"] == 1
 
 
-def test_a_failing_request_ends_its_session_and_drops_its_data():
+def test_failing_request_destroys_its_session_and_drops_its_data():
     """A24, A10."""
     app, site = replacing({"a": 2})
     app.error = LookupError("planned by the test")
@@ -132,8 +132,8 @@ def test_a_failing_request_ends_its_session_and_drops_its_data():
     assert site.sessions.usage().removes == 1
 
 
-def test_a_failing_request_keeps_its_own_error(caplog):
-    """A24: what cannot be adopted is logged."""
+def test_failing_request_raises_its_own_error(caplog):
+    """A24: an invalid replacement is logged."""
     app, site = replacing(5)
     app.error = LookupError("planned by the test")
     site.request("/begin")

@@ -1,4 +1,4 @@
-"""`require_existing` and `require_user` over HTTP under ASGI; sockets and WSGI have own files."""
+"""`require_existing` and `require_user` over HTTP under ASGI."""
 
 import httpx
 import pytest
@@ -44,7 +44,7 @@ def browser(app):
 class TestRequirements:
     @pytest.mark.parametrize("middleware", [[], [Middleware(CORSMiddleware, allow_origins=["*"])]])
     async def test_missing_login_is_401(self, middleware):
-        """A23, A10: nothing that the handler wrote is kept."""
+        """A23, A10: the changes of the handler are dropped."""
         app = Starlette(routes=ROUTES, middleware=middleware)
         sessions = sojourn.install(app, store="memory://")
         async with browser(app) as client:
@@ -59,7 +59,7 @@ class TestRequirements:
             assert (await client.get("/members")).text == "ada"
             assert (await client.get("/visitors")).text == "welcome back"
 
-    async def test_fastapi_answers_it_as_its_own_errors(self):
+    async def test_fastapi_sends_the_error_as_json(self):
         """A23."""
         app = FastAPI()
         sojourn.install(app, store="memory://")
@@ -72,7 +72,7 @@ class TestRequirements:
             answer = await client.get("/me", headers={"accept": "application/json"})
         assert (answer.status_code, list(answer.json())) == (401, ["detail"])
 
-    async def test_application_answers_with_its_own_handler(self):
+    async def test_error_handler_of_the_application_responds(self):
         """A23."""
 
         async def to_login(request, error):
@@ -84,10 +84,10 @@ class TestRequirements:
             answer = await client.get("/members")
             assert (answer.status_code, answer.headers["location"]) == (303, "/login")
             client.cookies.clear()
-            assert (await client.get("/visitors")).status_code == 401  # a wider class
+            assert (await client.get("/visitors")).status_code == 401  # a base class
 
-    async def test_reason_of_a_revocation_is_known(self):
-        """A23: a page may say why."""
+    async def test_error_has_the_reason_of_a_revocation(self):
+        """A23: an error page may show it."""
         sessions = sojourn.Sessions(store="memory://")
         async with sessions.open() as visit:
             visit.session.login("ada")
@@ -100,8 +100,8 @@ class TestRequirements:
             with pytest.raises(SessionRequired):
                 visit.session.require_existing()
 
-    async def test_failing_store_is_no_missing_login(self):
-        """A15: also on routes that continue without their session."""
+    async def test_failing_store_is_503_not_401(self):
+        """A15: also on routes with ``on_store_failure="anonymous"``."""
         store = FaultyStore(MemoryStore())
         app = Starlette(routes=ROUTES)
         sojourn.install(app, store=store, secret="a secret for tests: 5f8c1e90",

@@ -35,30 +35,30 @@ class StarletteSession(dict):
         ("", "", "/"),
     ],
 )
-def test_a_path_is_as_the_routes_are_written(root, path, own):
+def test_path_is_relative_to_the_root_path(root, path, own):
     assert read_path({"path": path, "root_path": root}) == own
     assert read_path({"path": own}) == own
 
 
-def test_cookie_headers_are_joined_and_others_passed_over():
+def test_cookie_headers_are_joined():
     """HTTP/2 splits the Cookie header (RFC 9113 8.2.3)."""
     headers = [(b"accept", b"x"), (b"cookie", b"a=1"), (b"host", b"h"), (b"cookie", b"b=2")]
     assert read_headers({"headers": headers}) == (b"h", b"a=1; b=2", None, False)
 
 
 @pytest.mark.parametrize("name", [b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"])
-def test_what_a_proxy_adds_shows(name):
+def test_forwarded_header_marks_a_proxied_request(name):
     assert read_headers({"headers": [(name, b"x"), (b"origin", b"o")]}) == (None, None, b"o", True)
 
 
 class TestSingleHeaders:
-    def test_several_headers_of_one_name_are_one_list(self):
+    def test_several_headers_of_one_name_are_joined(self):
         """RFC 9110 5.3."""
         headers = [(b"accept", b"text/html"), (b"te", b"x"), (b"accept", b"*/*;q=0.1")]
         assert read_accept({"headers": headers}) == b"text/html, */*;q=0.1"
         assert read_header({"headers": headers}, "accept") == "text/html, */*;q=0.1"
 
-    def test_the_characters_of_a_header_are_its_bytes(self):
+    def test_header_is_decoded_as_latin_1(self):
         assert read_header({"headers": [(b"x-id", b"caf\xe9")]}, "x-id") == "caf\xe9"
 
     def test_an_absent_header_is_none(self):
@@ -67,23 +67,23 @@ class TestSingleHeaders:
         assert read_header(scope, "accept") is None
         assert read_site(scope) is None
 
-    def test_the_site_of_the_initiator(self):
+    def test_sec_fetch_site_is_read(self):
         headers = [(b"host", b"example.com"), (b"sec-fetch-site", b"cross-site")]
         assert read_site({"headers": headers}) == b"cross-site"
 
 
 class TestLabels:
-    def test_address_and_browser_of_the_client(self):
+    def test_labels_are_address_and_browser(self):
         headers = [(b"accept", b"x"), (b"user-agent", b"Fire\xe9")]
         labels = read_labels({"client": ("10.0.0.7", 443), "headers": headers})
         assert labels == {"address": "10.0.0.7", "browser": "Fire\xe9"}
 
     @pytest.mark.parametrize("scope", [{}, {"client": None}])
-    def test_unknown_ones_are_omitted(self, scope):
-        """A server on a Unix socket knows no address."""
+    def test_unknown_labels_are_omitted(self, scope):
+        """On a Unix socket the client has no address."""
         assert read_labels({"headers": [], **scope}) == {}
 
-    def test_a_long_browser_is_cut(self):
+    def test_long_user_agent_is_truncated(self):
         assert client_labels(None, "b" * 201) == {"browser": "b" * 200}
 
 
@@ -95,11 +95,11 @@ def test_a_session_of_an_outer_middleware_is_refused(session):
 
 
 @pytest.mark.parametrize("scope", [{}, {"session": None}, {"session": object()}])
-def test_a_scope_without_an_outer_session_passes(scope):
+def test_scope_without_an_outer_session_is_accepted(scope):
     check_outer_session({"path": "/", **scope})
 
 
-def test_a_starlette_session_in_the_place_of_the_own_one_is_refused():
+def test_starlette_session_in_place_of_sojourns_is_refused():
     check_replacement({"path": "/shop"}, {})  # of the application itself
     with pytest.raises(ConfigurationError, match="SessionMiddleware serves '/shop' inside"):
         check_replacement({"path": "/shop"}, StarletteSession())

@@ -31,7 +31,7 @@ class Installation:
         self.mode = mode
 
     def visit(self, block, **request):
-        """Run a block with its session; return what was opened."""
+        """Run a block with its session; return the opened context."""
         opened = self.sessions.open(**request)
         if self.mode == "with":
             with opened as entered:
@@ -53,7 +53,7 @@ class Installation:
         return dict([set_cookie(opened).split(";")[0].split("=", 1)])
 
     def data(self, cookies, **request):
-        """Return what the visitor's session holds."""
+        """Return the visitor's stored session data."""
         found = {}
         self.visit(found.update, cookies=cookies, **request)
         return found
@@ -78,7 +78,7 @@ def test_new_visitor_gets_a_cookie(site):
     assert site.store.calls == ["create"]
 
 
-def test_new_visitor_that_writes_nothing_costs_nothing(site):
+def test_new_visitor_that_writes_nothing_makes_no_store_call(site):
     opened = site.visit(lambda session: None)
     assert opened.response_headers() == []
     opened = site.visit(lambda session: session.get("n"))
@@ -86,7 +86,7 @@ def test_new_visitor_that_writes_nothing_costs_nothing(site):
     assert site.store.calls == []
 
 
-def test_returning_visitor_by_mapping_and_by_header(site):
+def test_cookies_may_be_a_mapping_or_a_header(site):
     cookies = site.begin()
     [(name, value)] = cookies.items()
     assert site.data(cookies) == {"n": 1}
@@ -117,7 +117,7 @@ def test_changes_of_a_block_that_raises_are_dropped(site):
     assert site.data(cookies) == {"n": 1}
 
 
-def test_a_block_that_raises_still_logs_out(site):
+def test_logout_of_a_block_that_raises_is_kept(site):
     """A10."""
     cookies = site.begin()
     opened = site.sessions.open(cookies=cookies)
@@ -147,8 +147,8 @@ def test_a_new_visitor_whose_block_raises_gets_no_cookie(site):
     assert site.store.calls == []
 
 
-def test_https_and_http_have_cookies_of_their_own(site):
-    """The prefix of the name needs HTTPS; plain HTTP is for this machine alone."""
+def test_https_and_http_have_different_cookies(site):
+    """The name prefix needs HTTPS; plain HTTP is for localhost only."""
     secure = site.begin(url="https://shop.example/cart")
     local = site.begin(url="http://localhost:8000/cart")
     assert (list(secure), list(local)) == (["__Host-sid"], ["sid"])
@@ -160,7 +160,7 @@ def test_https_and_http_have_cookies_of_their_own(site):
     assert "Secure" in set_cookie(opened)
 
 
-def test_plain_http_elsewhere_is_refused_at_the_first_use(site):
+def test_plain_http_to_a_remote_host_raises_at_the_first_access(site):
     """NIST SESS-13."""
     site.visit(lambda session: None, url="http://shop.example/")
     with pytest.raises(InsecureTransport, match=r"shop\.example"):
@@ -195,7 +195,7 @@ def test_a_failing_store_raises(site):
     assert site.data(cookies) == {"n": 1}
 
 
-def test_a_store_that_does_not_answer_at_once(site):
+def test_store_that_suspends_is_awaited(site):
     cookies = site.begin()
     site.store.slow("load", "save", seconds=0)
     opened = site.visit(lambda session: session.increment("n"), cookies=cookies)
@@ -203,8 +203,8 @@ def test_a_store_that_does_not_answer_at_once(site):
     assert site.data(cookies) == {"n": 2}
 
 
-def test_a_with_block_under_an_event_loop_names_the_other_form():
-    """It may wait for the store, which would stop the loop."""
+def test_with_block_under_an_event_loop_suggests_async_with():
+    """It may block on the store, which would block the event loop."""
     site = Installation("with")
 
     async def block():
@@ -216,7 +216,7 @@ def test_a_with_block_under_an_event_loop_names_the_other_form():
 
 
 def test_a_with_block_under_an_event_loop_leaves_no_coroutine(site):
-    """A store that does not answer at once; a coroutine that was not awaited fails the test."""
+    """With a store that suspends; an unawaited coroutine would warn, which fails the test."""
     cookies = site.begin()
     site.store.slow("load", seconds=0)
 
@@ -228,7 +228,7 @@ def test_a_with_block_under_an_event_loop_leaves_no_coroutine(site):
         asyncio.run(block())
 
 
-def test_what_the_block_needs_is_known_in_its_order(site):
+def test_attributes_are_available_in_their_order(site):
     opened = site.sessions.open()
     with pytest.raises(RuntimeError, match="`with` or `async with` block"):
         _ = opened.session

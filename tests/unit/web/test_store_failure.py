@@ -1,8 +1,7 @@
-"""`on_store_failure`: what becomes of requests and handshakes whose session cannot be loaded.
+"""`on_store_failure`: requests and handshakes whose session cannot be loaded.
 
-Through every kind of application that the laws of requests know, over a store that fails on
-request; and once over a real server that was killed. The suites of the laws test failures of
-*save*.
+Through every kind of application of the request suite, over a store with injected faults; and
+once over a real server that was killed. The request suite tests failures of *save*.
 """
 
 from __future__ import annotations
@@ -60,8 +59,8 @@ async def ignore(_):
     return HandlerResponse(body=b"page")
 
 
-def tries(verb, *arguments):
-    """Return a handler that does something which would have to reach the store."""
+def calling(verb, *arguments):
+    """Return a handler that calls a method which needs the store."""
 
     async def handler(session):
         found = getattr(session, verb)(*arguments)
@@ -73,23 +72,23 @@ def tries(verb, *arguments):
 
 
 LASTING = {
-    "/login": tries("login", "ada"),
-    "/logout": tries("logout"),
-    "/destroy": tries("destroy"),
-    "/rotate": tries("rotate"),
-    "/commit": tries("acommit"),
-    "/refresh": tries("arefresh"),
-    "/claim": tries("aclaim", "nonce"),
-    "/grant": tries("ause_grant", "pay"),
-    "/exclusive": tries("exclusive"),
+    "/login": calling("login", "ada"),
+    "/logout": calling("logout"),
+    "/destroy": calling("destroy"),
+    "/rotate": calling("rotate"),
+    "/commit": calling("acommit"),
+    "/refresh": calling("arefresh"),
+    "/claim": calling("aclaim", "nonce"),
+    "/grant": calling("ause_grant", "pay"),
+    "/exclusive": calling("exclusive"),
 }
 PAGES = {"/write": write, "/look": look, "/ignore": ignore, **LASTING}
 
 
 class TestAnonymous:
     @pytest.mark.anyio
-    async def test_the_request_continues_and_the_visitor_loses_nothing(self, kit):
-        """A15: an empty session that is never saved; no cookie is sent or cleared."""
+    async def test_request_continues_with_an_empty_session_and_keeps_the_cookie(self, kit):
+        """A15: the session is never saved; no cookie is set or deleted."""
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
@@ -111,7 +110,7 @@ class TestAnonymous:
 
     @pytest.mark.anyio
     @pytest.mark.parametrize("path", sorted(LASTING))
-    async def test_what_would_have_to_last_is_503(self, kit, path):
+    async def test_method_that_needs_the_store_is_503(self, kit, path):
         """A15, ASVS 7.4.1: a logout that failed is not reported as a success."""
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
@@ -119,7 +118,7 @@ class TestAnonymous:
             site.store.fail()
             try:
                 reply = await browser.get(path)
-            except StoreUnavailable:  # the framework let its server answer
+            except StoreUnavailable:  # the framework raised the error to its server
                 pytest.fail("the error got past the middleware")
             assert reply.status == 503
             assert int(reply.get("retry-after") or 0) > 0
@@ -128,8 +127,8 @@ class TestAnonymous:
             assert (await browser.get("/look")).body == b"1"
 
     @pytest.mark.anyio
-    async def test_a_write_that_cannot_be_kept_is_503(self, kit):
-        """A15: the session was there, or would begin: dropping the write would be a lie."""
+    async def test_write_that_cannot_be_saved_is_503(self, kit):
+        """A15: the session was loaded or is new; the write must not be dropped silently."""
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             browser = site.browser()
             await browser.get("/write")
@@ -157,8 +156,8 @@ class TestAnonymous:
             assert len(caplog.records) == 4
 
     @pytest.mark.anyio
-    async def test_some_paths_alone(self, kit):
-        """A15: as patterns, for routes whose session is loaded before they are known."""
+    async def test_anonymous_applies_to_the_given_paths_only(self, kit):
+        """A15: path patterns, for routes that are resolved after the session is loaded."""
         async with kit.serve(PAGES, on_store_failure=["/l*"]) as site:
             browser = site.browser()
             await browser.get("/write")
@@ -167,8 +166,8 @@ class TestAnonymous:
             assert (await browser.get("/ignore")).status == 503
 
     @pytest.mark.anyio
-    async def test_who_has_no_cookie_never_waits(self, kit):
-        """A15: and is not stranded either."""
+    async def test_request_without_a_cookie_makes_no_load(self, kit):
+        """A15: a hanging ``load`` has no effect, and a session can begin."""
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
             site.store.hang("load")
             assert (await site.browser().get("/look")).body == b"None"
@@ -178,7 +177,7 @@ class TestAnonymous:
 
 
 @pytest.mark.anyio
-async def test_by_default_it_is_503(kit):
+async def test_failing_store_is_503_by_default(kit):
     """A15, ASVS 16.5.3: fail closed."""
     async with kit.serve(PAGES) as site:
         browser = site.browser()
@@ -189,8 +188,8 @@ async def test_by_default_it_is_503(kit):
 
 
 @pytest.mark.anyio
-async def test_an_outage_is_one_line_of_the_log_and_not_one_for_each_request(kit, caplog):
-    """S12, A15: an outage with thousands of visitors leaves the log readable, with its reason."""
+async def test_outage_is_logged_once_not_for_each_request(kit, caplog):
+    """S12, A15: the line has the reason of the outage."""
     async with kit.serve(PAGES) as site:
         browser = site.browser()
         await browser.get("/write")
@@ -205,8 +204,8 @@ async def test_an_outage_is_one_line_of_the_log_and_not_one_for_each_request(kit
         assert all("\n" not in logging.Formatter().format(record) for record in records)
 
 
-def test_a_refused_ticket_is_no_failure(kit):
-    """A8: a wrong cookie is an ordinary empty session, with or without the option."""
+def test_invalid_ticket_is_not_a_store_failure(kit):
+    """A8: an invalid cookie gives an empty session, with or without the option."""
 
     async def law():
         async with kit.serve(PAGES, on_store_failure="anonymous") as site:
@@ -273,8 +272,8 @@ def fastapi(sessions_of):
 
 @pytest.mark.parametrize("make", [starlette, fastapi])
 class TestRoutes:
-    def test_a_route_decides_for_itself(self, make):
-        """A15: its own word counts more than the installation's."""
+    def test_on_store_failure_of_a_route_takes_precedence(self, make):
+        """A15: over that of the installation."""
         app, store = make({})
         with TestClient(app, base_url="http://localhost") as client:
             assert client.get("/usual").status_code == 200
@@ -284,7 +283,7 @@ class TestRoutes:
             store.heal()
             assert "1" in client.get("/going_on").text
 
-    def test_a_strict_route_of_an_anonymous_installation(self, make):
+    def test_route_with_error_in_an_anonymous_installation_is_503(self, make):
         """A15."""
         app, store = make({"on_store_failure": "anonymous"})
         with TestClient(app, base_url="http://localhost") as client:
@@ -294,8 +293,8 @@ class TestRoutes:
             assert client.get("/strict").status_code == 503
 
 
-def test_a_strict_route_after_the_session_was_loaded_without():
-    """A15: what was let through before is stopped where the session is really needed."""
+def test_route_with_error_called_by_an_anonymous_route_is_503():
+    """A15: the failed load is raised when the second route loads the session."""
     app, store = starlette({})
     with TestClient(app, base_url="http://localhost") as client:
         client.get("/usual")
@@ -303,8 +302,8 @@ def test_a_strict_route_after_the_session_was_loaded_without():
         assert client.get("/twice").status_code == 503
 
 
-def test_a_wsgi_framework_that_answers_500_is_corrected():
-    """A15: as Flask does with every exception of a handler."""
+def test_500_of_a_wsgi_framework_becomes_503():
+    """A15: Flask, for example, turns every exception of a handler into a 500."""
 
     def application(environ: Environ, start_response):
         try:
@@ -353,7 +352,7 @@ def test_a_wsgi_route_loads_its_session():
 
 
 @pytest.mark.parametrize("wrong", ["anonymus", "", 5])
-def test_a_wrong_word_of_a_route_is_refused(wrong):
+def test_invalid_on_store_failure_of_a_route_is_refused(wrong):
     sessions = sojourn.install(Starlette(), store="memory://")
     with pytest.raises(ConfigurationError, match="on_store_failure expects one of error, anonym"):
         sessions.route(on_store_failure=wrong)
@@ -363,7 +362,7 @@ def test_a_wrong_word_of_a_route_is_refused(wrong):
 
 
 async def send_contents(scope, receive, send):
-    """Accept, and answer each message with what the session holds."""
+    """Accept; reply to each message with the session data."""
     await receive()
     await send({"type": "websocket.accept"})
     while (await receive())["type"] == "websocket.receive":
@@ -374,7 +373,7 @@ async def send_contents(scope, receive, send):
 class TestSockets:
     @pytest.mark.anyio
     async def test_a_handshake_continues_without_its_session(self):
-        """A15: the socket works, stays without a session, and saves nothing."""
+        """A15: the socket works with an empty session that is never saved."""
         store = FaultyStore(MemoryStore())
         sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure="anonymous")
         _, cookie = await visit(sessions, begin)
@@ -392,8 +391,8 @@ class TestSockets:
 
     @pytest.mark.anyio
     @pytest.mark.parametrize("path", ["/ticker", "/bank"])
-    async def test_by_pattern(self, path):
-        """A15: by default the socket is accepted and closed with "try again later"."""
+    async def test_anonymous_applies_to_sockets_of_the_given_paths(self, path):
+        """A15: other sockets are accepted and closed with "try again later"."""
         store = FaultyStore(MemoryStore())
         sessions = sojourn.Sessions(store=store, secret=SECRET, on_store_failure=["/ticker"])
         _, cookie = await visit(sessions, begin)
@@ -403,11 +402,11 @@ class TestSockets:
         assert first["type"] == "websocket.accept"
         if path == "/bank":
             assert (await wire.recv())["code"] == 1013
-        wire.leave()
+        wire.disconnect()
         await wire.end()
 
     @pytest.mark.anyio
-    async def test_a_socket_route_decides_for_itself(self):
+    async def test_on_store_failure_of_a_socket_route_takes_precedence(self):
         """A15: with the decorator."""
         store = FaultyStore(MemoryStore())
         app = Starlette()
@@ -432,8 +431,8 @@ class TestSockets:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["error", "anonymous"])
-async def test_over_a_server_that_was_killed(tmp_path, how):
-    """A15: as the option says, and everything works again when the server is back."""
+async def test_killed_server_fails_requests_until_it_is_restarted(tmp_path, how):
+    """A15: as the option says; requests succeed after the restart."""
     server = Valkey(tmp_path)
     server.start()
     app = Starlette()
@@ -458,7 +457,7 @@ async def test_over_a_server_that_was_killed(tmp_path, how):
                 else:
                     assert (answer.status_code, answer.text) == (200, "1")
         assert dict(client.cookies) == cookies
-        for n in ("1", "2"):  # it came back empty: that is the server's, not ours, to prevent
+        for n in ("1", "2"):  # the restarted server is empty, because it does not persist data
             assert (await client.get("/")).text == n
     sessions.close()
     server.stop()

@@ -1,4 +1,4 @@
-"""Headers of streams through ASGI: held until the first body message, never for long (law A13)."""
+"""Headers of ASGI streams: delayed until the first body message, for a bounded time (law A13)."""
 
 import asyncio
 
@@ -104,8 +104,8 @@ async def test_a_body_in_parts_is_private(headers, stored, spec_version):
     assert exchange.body == (b"o1" if stored else b"o0")
 
 
-async def test_a_session_may_be_written_between_start_and_body():
-    """A2: the start was not sent yet, so the cookie travels in it."""
+async def test_session_written_between_start_and_body_sends_its_cookie():
+    """A2: the start is not sent yet, so the cookie is added to it."""
 
     async def page(scope, receive, send):
         await send(start(LENGTH))
@@ -119,7 +119,7 @@ async def test_a_session_may_be_written_between_start_and_body():
 @pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("kind", ["pathsend", "zerocopysend"])
-async def test_a_file_that_the_server_sends_follows_the_headers(kind, headers, stored):
+async def test_body_of_another_kind_is_passed_on_after_the_headers(kind, headers, stored):
     """A1, A2: the body may be a path (granian) or a file descriptor, not only bytes."""
     message = {"type": f"http.response.{kind}", "path": "/favicon.ico"}
 
@@ -133,7 +133,7 @@ async def test_a_file_that_the_server_sends_follows_the_headers(kind, headers, s
     assert exchange.sent == [start(*headers), message]
 
 
-async def test_the_headers_do_not_wait_for_the_first_part():
+async def test_headers_are_sent_before_the_first_part_of_an_event_stream():
     """A13: an event stream starts before its first event."""
     event = asyncio.Event()
 
@@ -151,8 +151,8 @@ async def test_the_headers_do_not_wait_for_the_first_part():
     assert (await exchange.done()).body == b"data: 1\n\n"
 
 
-async def test_the_first_part_waits_for_the_headers():
-    """A13: also if the store must be called before them, to extend the idle time."""
+async def test_first_part_is_sent_after_the_headers():
+    """A13: also if a touch of the store precedes the headers."""
     clock = FakeClock()
     store = FaultyStore(MemoryStore())
     sessions = sojourn.Sessions(store=store, secret=SECRET, clock=clock)
@@ -182,8 +182,8 @@ async def test_a_response_without_a_body_is_sent():
 
 
 @pytest.mark.parametrize("headers", [(), (LENGTH,)], ids=["chunked", "length"])
-async def test_a_failure_after_the_start_drops_it(headers):
-    """The server can answer the exception itself: nothing was sent."""
+async def test_start_is_not_sent_if_the_application_fails_before_the_body(headers):
+    """Nothing was sent, so the server can respond to the exception."""
 
     async def page(scope, receive, send):
         await send(start(*headers))
@@ -198,8 +198,8 @@ async def test_a_failure_after_the_start_drops_it(headers):
 
 @pytest.mark.parametrize("ticket", [True, False])
 @pytest.mark.parametrize("exclude", [(), ("/",)], ids=["included", "excluded"])
-async def test_a_stream_of_a_route_that_loaded_no_session(ticket, exclude):
-    """A13: it may load its session late, so a ticket makes it private; excluded paths never are."""
+async def test_stream_is_private_if_its_request_has_a_ticket(ticket, exclude):
+    """A13: it may load its session late; a stream of an excluded path is never private."""
 
     async def page(scope, receive, send):
         await send(start())
@@ -215,8 +215,8 @@ async def test_a_stream_of_a_route_that_loaded_no_session(ticket, exclude):
     assert is_private(exchange) == (ticket and not exclude)
 
 
-async def test_a_loop_that_is_not_asyncio_starts_the_stream_at_once(monkeypatch):
-    """A13: the headers are decided as for a stream."""
+async def test_start_is_sent_at_once_without_asyncio(monkeypatch):
+    """A13: with the headers of a stream."""
 
     def no_loop():
         raise RuntimeError("no running event loop")

@@ -1,4 +1,4 @@
-"""Which transports carry a session, and which pages may open a WebSocket."""
+"""Which transports may have a session, and which origins may open a WebSocket."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class TestClassify:
     @pytest.mark.parametrize("scheme", ["https", "wss"])
     @pytest.mark.parametrize("secure", ["auto", True, False])
     @pytest.mark.parametrize("host", ["example.com", "localhost", None])
-    def test_encrypted_is_secure(self, scheme, host, secure):
+    def test_https_is_secure(self, scheme, host, secure):
         assert classify(scheme, host, secure=secure) is Transport.SECURE
 
     @pytest.mark.parametrize("scheme", ["http", "ws"])
     @pytest.mark.parametrize("secure", ["auto", True, False])
     @pytest.mark.parametrize("host", THIS_MACHINE)
-    def test_this_machine_is_local(self, scheme, host, secure):
+    def test_loopback_host_is_local(self, scheme, host, secure):
         """RFC 6761 6.2 and 6.3, RFC 1122 3.2.1.3, RFC 4291 2.5.3."""
         assert classify(scheme, host, secure=secure) is Transport.LOCAL
 
     @pytest.mark.parametrize("scheme", ["http", "ws"])
     @pytest.mark.parametrize("host", ELSEWHERE)
-    def test_plain_http_elsewhere_is_insecure_unless_typed(self, scheme, host):
-        """ASVS 3.3.1, NIST SESS-13: what weakens has to be typed."""
+    def test_plain_http_to_a_remote_host_is_insecure_unless_allowed(self, scheme, host):
+        """ASVS 3.3.1, NIST SESS-13: the developer must set ``secure=False``."""
         assert classify(scheme, host, secure="auto") is Transport.INSECURE
         assert classify(scheme, host, secure=True) is Transport.SECURE
         assert classify(scheme, host, secure=False) is Transport.PLAIN
 
     @given(st.text(max_size=40))
-    def test_whatever_the_host_it_never_fails(self, host):
+    def test_any_host_is_classified_without_an_error(self, host):
         assert classify("http", host, secure="auto") in (Transport.LOCAL, Transport.INSECURE)
 
     @pytest.mark.parametrize("host", ["example.com", None, "x" * 70_000])
@@ -68,7 +68,7 @@ def allowed(origin, scheme="wss", host="example.com", extra=(), *, local=False):
 
 
 class TestOrigin:
-    """ASVS 4.4.2, B-43, W1: who may open a WebSocket with our visitor's cookie."""
+    """ASVS 4.4.2, B-43, W1: which pages may open a WebSocket with the visitor's cookie."""
 
     @pytest.mark.parametrize(
         ("origin", "scheme", "host"),
@@ -85,8 +85,8 @@ class TestOrigin:
             ("https://example.com", "ws", "example.com"),
         ],
     )
-    def test_own_page(self, origin, scheme, host):
-        """The last row: a proxy took the encryption off and did not say so."""
+    def test_same_origin_is_allowed(self, origin, scheme, host):
+        """The last row: a TLS proxy that sends no X-Forwarded-Proto."""
         assert allowed(origin, scheme, host)
 
     @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ class TestOrigin:
             ("https://example.com, https://evil.example", "wss", "example.com"),
         ],
     )
-    def test_foreign_page(self, origin, scheme, host):
+    def test_other_origin_is_refused(self, origin, scheme, host):
         assert not allowed(origin, scheme, host)
         assert not allowed(origin, scheme, host, local=True)
 
-    def test_absent_is_allowed_only_on_this_machine(self):
+    def test_absent_origin_is_allowed_for_local_clients_only(self):
         assert not allowed(None)
         assert allowed(None, "ws", "localhost:8000", local=True)
 
-    def test_listed_pages(self):
+    def test_allowed_origins_are_accepted(self):
         listed = ["https://Shop.example", "https://app.example:443", "capacitor://localhost"]
         assert allowed("https://shop.example", extra=listed)
         assert allowed("https://app.example", extra=listed)
@@ -130,16 +130,16 @@ class TestOrigin:
         assert not allowed(None, extra=listed)
 
     @pytest.mark.parametrize("origin", [None, "null", "https://evil.example"])
-    def test_star_switches_the_check_off(self, origin):
+    def test_star_allows_every_origin(self, origin):
         assert allowed(origin, extra=["*"])
 
 
 class TestValidateOrigins:
-    def test_spelled_as_browsers_do(self):
+    def test_origins_are_normalized_as_browsers_send_them(self):
         found = validate_origins(["HTTPS://Example.com:443", "http://a.b:80", "http://[::1]:8000"])
         assert found == {"https://example.com", "http://a.b", "http://[::1]:8000"}
 
-    def test_one_string_is_one_origin(self):
+    def test_single_string_is_one_origin(self):
         assert validate_origins("https://example.com") == {"https://example.com"}
 
     @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ class TestValidateOrigins:
          "https://*.example.com", "null", "https://user@example.com", "https://example.com:",
          "https://example.com?x", "//example.com", "https://bücher.example", "https://a b"],
     )  # fmt: skip
-    def test_what_no_browser_sends_is_refused(self, text):
+    def test_origin_that_no_browser_sends_is_refused(self, text):
         with pytest.raises(ConfigurationError, match="allowed_origins holds origins such as"):
             validate_origins(["https://ok.example", text])
 
-    def test_socket_address_is_answered_with_its_page(self):
+    def test_websocket_url_is_refused_with_the_http_origin_as_advice(self):
         with pytest.raises(ConfigurationError, match=r"write 'https://example\.com:8443'"):
             validate_origins(["wss://example.com:8443"])

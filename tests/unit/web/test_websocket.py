@@ -1,7 +1,7 @@
-"""WebSocket laws, message by message, with an ASGI server in miniature.
+"""WebSocket laws, message by message, with a minimal ASGI server.
 
-Real servers are in ``tests/integration/test_sockets.py``. How a socket is closed
-when its session ends: ``test_websocket_close.py``.
+Tests with real servers: ``tests/integration/test_sockets.py``. Closing a socket when its session
+ends: ``test_websocket_close.py``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def sessions():
 
 
 async def echo(scope, receive, send):
-    """Count messages and answer with what the session holds."""
+    """Count messages in the session; reply with its data."""
     assert (await receive())["type"] == "websocket.connect"
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
@@ -50,7 +50,9 @@ class TestSessionOfThePage:
             wire.send("a")
             assert (await wire.recv())["text"] == "11"
 
-    async def test_socket_without_a_cookie_has_an_empty_session_and_costs_nothing(self, sessions):
+    async def test_socket_without_a_cookie_has_an_empty_session_and_makes_no_store_call(
+        self, sessions
+    ):
         """W1, A1."""
 
         async def quiet(scope, receive, send):
@@ -88,14 +90,14 @@ class TestSessionOfThePage:
         first = await wire.recv()
         if opens:
             assert first["type"] == "websocket.accept"
-            wire.leave()
+            wire.disconnect()
         else:
             assert first == {"type": "websocket.close", "code": 1008}
         await wire.end()
         assert ("session" in wire.scope) is opens
 
-    async def test_absent_origin_is_refused_where_it_is_not_this_machine(self):
-        """W1: over wss only browsers' pages may open a socket, and they send an Origin."""
+    async def test_absent_origin_of_a_remote_client_is_refused(self):
+        """W1: browsers always send an Origin with a handshake."""
         sessions = Sessions(store="memory://")
         wire = Wire(echo, sessions, scheme="wss")
         wire.scope["headers"] = [(b"host", b"shop.example")]
@@ -105,8 +107,8 @@ class TestSessionOfThePage:
 
 
 class TestCommits:
-    async def test_message_leaves_after_its_change_is_stored(self, sessions):
-        """W2, A5: a client that received the message sees its write on the next page."""
+    async def test_message_is_sent_after_its_change_is_stored(self, sessions):
+        """W2, A5: a client that received the message sees the change on its next page."""
         _, cookie = await visit(sessions, begin)
         async with connect(echo, sessions, cookie=cookie) as wire:
             for n in range(11, 16):
@@ -114,7 +116,7 @@ class TestCommits:
                 assert (await wire.recv())["text"] == str(n)
                 assert (await visit(sessions, cookie=cookie))[0]["counter"] == n
 
-    async def test_change_without_an_answer_is_stored_when_the_handler_waits_again(self, sessions):
+    async def test_change_without_a_reply_is_stored_at_the_next_receive(self, sessions):
         """W2."""
 
         async def silent(scope, receive, send):
@@ -128,11 +130,11 @@ class TestCommits:
         wire.start()
         await wire.waited_for()
         assert (await visit(sessions, cookie=cookie))[0]["a"] == 1
-        wire.leave()
+        wire.disconnect()
         await wire.end()
 
     async def test_changes_after_the_last_message_are_stored_at_the_close(self, sessions):
-        """W2: also when the handler closes, and before the client can know."""
+        """W2: also when the handler closes, before the client receives the close."""
         found = []
 
         async def handler(scope, receive, send):
@@ -147,7 +149,7 @@ class TestCommits:
         await wire.end()
         assert found[0]["bye"] is True
 
-    async def test_what_a_handler_did_after_its_client_left_is_kept(self, sessions):
+    async def test_changes_after_the_disconnect_are_kept(self, sessions):
         """W2, A11."""
 
         async def handler(scope, receive, send):
@@ -160,13 +162,13 @@ class TestCommits:
 
         _, cookie = await visit(sessions, begin)
         wire = Wire(handler, sessions, cookie=cookie).start()
-        wire.leave()
+        wire.disconnect()
         with pytest.raises(RuntimeError):
             await wire.end()
         assert (await visit(sessions, cookie=cookie))[0]["left"] is True
 
-    async def test_what_a_pushing_handler_did_until_its_client_left_is_kept(self, sessions):
-        """W2, A11: newer servers raise OSError."""
+    async def test_changes_of_a_pushing_handler_are_kept_at_the_disconnect(self, sessions):
+        """W2, A11: ``send`` raises OSError (ASGI 2.4)."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -186,7 +188,7 @@ class TestCommits:
 
     @pytest.mark.parametrize("keep", [False, True])
     async def test_failing_handler_loses_unsent_changes(self, keep):
-        """A10, and its option save_on_error."""
+        """A10, and the option save_on_error."""
         sessions = Sessions(store="memory://", save_on_error=keep)
 
         async def handler(scope, receive, send):
@@ -204,8 +206,8 @@ class TestCommits:
         assert seen["before"] == 1
         assert ("after" in seen) is keep
 
-    async def test_two_tasks_of_a_handler_never_send_before_the_change_is_stored(self):
-        """W2, A5: a commit that another task began is waited for."""
+    async def test_message_of_another_task_is_sent_after_a_running_commit(self):
+        """W2, A5: send awaits a commit that another task started."""
 
         class Slow(MemoryStore):
             async def save(self, record, expected_version):
@@ -233,14 +235,14 @@ class TestCommits:
         wire = Wire(handler, sessions, cookie=cookie).start()
         await wire.recv()
         await wire.recv()
-        wire.leave()
+        wire.disconnect()
         await wire.end()
         assert versions == [1]
 
 
-class TestTakingIn:
-    async def test_delivered_message_finds_what_others_wrote_before(self, sessions):
-        """W3, and objects that the handler holds are brought up to date."""
+class TestRefresh:
+    async def test_delivery_refreshes_the_session(self, sessions):
+        """W3: objects that the handler holds are updated too."""
         held = []
 
         async def handler(scope, receive, send):
@@ -262,7 +264,7 @@ class TestTakingIn:
             wire.send("?")
             assert (await wire.recv())["text"] == "{'apple': 1, 'pear': 2}"
 
-    async def test_parallel_sockets_and_pages_lose_nothing(self, sessions):
+    async def test_parallel_sockets_and_pages_lose_no_change(self, sessions):
         """W2, W3, A6."""
         _, cookie = await visit(sessions, begin)
 
@@ -278,11 +280,11 @@ class TestTakingIn:
         for wire in wires:
             for _ in range(10):
                 await wire.recv()
-            wire.leave()
+            wire.disconnect()
             await wire.end()
         assert (await visit(sessions, cookie=cookie))[0]["counter"] == 10 + 100 + 50
 
-    async def test_failing_store_closes_with_try_again_and_loses_no_record(self):
+    async def test_failing_store_closes_with_try_again_later_and_keeps_the_record(self):
         """A15."""
 
         class Failing(MemoryStore):

@@ -1,4 +1,4 @@
-"""WebSockets of frameworks that receive messages in a task of their own, ahead of the handler."""
+"""WebSockets of frameworks that receive messages in a separate task, ahead of the handler."""
 
 import asyncio
 
@@ -39,18 +39,18 @@ def ahead(steps):
 
 
 async def serve(sessions, steps, cookie=None, say=()):
-    """Serve a socket whose client says some texts and leaves; return the messages sent to it."""
+    """Serve a client that sends some texts and disconnects; return the messages sent to it."""
     wire = Wire(ahead(steps), sessions, cookie=cookie)
     for text in say:
         wire.send(text)
-    wire.leave()
+    wire.disconnect()
     wire.start()
     await wire.end()
     return wire.sent[1:]
 
 
 async def test_a_message_is_received_without_a_store_call(sessions, store):
-    """W10: the framework calls the commit and the refresh."""
+    """W10: the framework calls commit and refresh explicitly."""
     messages = []
 
     async def steps(connection, scope, send):
@@ -68,8 +68,8 @@ async def test_a_message_is_received_without_a_store_call(sessions, store):
     ]
 
 
-async def test_a_handler_that_the_client_has_left_keeps_its_changes(sessions):
-    """A11: the error that the framework raises then is not the handler's."""
+async def test_changes_are_kept_if_the_client_disconnects(sessions):
+    """A11: the framework's disconnect error is not a failure of the handler."""
 
     async def steps(connection, scope, send):
         scope["session"]["counter"] = 1
@@ -112,7 +112,7 @@ async def test_the_changes_are_committed_before_the_handler_waits(sessions):
     await serve(sessions, steps, cookie)
 
 
-async def test_what_others_wrote_is_there_when_a_message_is_delivered(sessions, store):
+async def test_refresh_before_delivery_loads_changes_of_others(sessions, store):
     """W3."""
 
     async def steps(connection, scope, send):
@@ -126,7 +126,7 @@ async def test_what_others_wrote_is_there_when_a_message_is_delivered(sessions, 
 
 
 async def test_without_a_session_nothing_is_committed_or_loaded(store):
-    """W10: a path that has none."""
+    """W10: on a path without sessions."""
     sessions = Sessions(store=store, secret="ahead-6Yt2Ws9xQv4Lm8-Kz", exclude=["/socket"])
     messages = []
 
@@ -142,8 +142,8 @@ async def test_without_a_session_nothing_is_committed_or_loaded(store):
 
 
 @pytest.mark.parametrize("step", ["commit_before_wait", "refresh_for_delivery"])
-async def test_the_steps_of_an_ended_session_raise(sessions, store, step):
-    """W4: an OSError, as a server raises it for a socket that is closed."""
+async def test_steps_raise_after_the_session_ended(sessions, store, step):
+    """W4: an OSError, as a server raises for a closed socket."""
     errors = []
 
     async def steps(connection, scope, send):
@@ -160,7 +160,7 @@ async def test_the_steps_of_an_ended_session_raise(sessions, store, step):
     assert len(errors) == 1
 
 
-async def test_receiving_ahead_of_an_ended_session_is_a_disconnect(sessions):
+async def test_receive_after_the_session_ended_returns_a_disconnect(sessions):
     """W4: with the code and the reason of the close frame."""
     messages = []
 
@@ -181,8 +181,8 @@ async def test_receiving_ahead_of_an_ended_session_is_a_disconnect(sessions):
 class TestCloseAfter:
     """A framework that catches the errors of its handlers."""
 
-    async def test_an_error_of_the_session_closes_the_socket(self, sessions):
-        """A23: a close frame of the framework that follows is not sent."""
+    async def test_session_error_closes_the_socket(self, sessions):
+        """A23: a later close frame of the framework is not sent."""
 
         async def steps(connection, scope, send):
             scope["session"]["counter"] = 1
@@ -207,7 +207,7 @@ class TestCloseAfter:
         assert (frame["code"], frame["reason"]) == (1013, "session store unavailable")
         assert answers == [True]
 
-    async def test_another_error_is_the_frameworks(self, sessions):
+    async def test_other_errors_are_left_to_the_framework(self, sessions):
         """A10, A23."""
 
         async def steps(connection, scope, send):
@@ -222,7 +222,7 @@ class TestCloseAfter:
         assert (await visit(sessions, cookie=cookie))[0]["counter"] == 0
 
 
-async def test_a_socket_that_loads_its_session_late_is_watched(store):
+async def test_late_loaded_session_closes_its_socket_on_revocation(store):
     """W4, W8: without autoload, the handler loads the session after the accept."""
     sessions = Sessions(store=store, secret="ahead-6Yt2Ws9xQv4Lm8-Kz", autoload=False)
     loaded = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Cancellation of a handler's calls, at each suspension point of a socket's life (law A21)."""
+"""Cancellation of a handler's calls at each suspension point of a socket (law A21)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "a secret for tests: 5f8c1e90"
 
 
 class Suspending(ForwardingStore):
-    """A store whose calls suspend before and after their effect, as those over a network."""
+    """A store whose calls suspend before and after their effect, like calls over a network."""
 
     async def forward(self, verb, call):
         await asyncio.sleep(0)
@@ -32,15 +32,15 @@ class Suspending(ForwardingStore):
 
 
 class Interruption:
-    """Interrupts what is awaited through it at one of its suspension points.
+    """Interrupts an awaited call at one of its suspension points.
 
     Args:
         at: the number of the suspension point, counted over all calls.
         kind: "cancel" cancels the task while it waits; "timeout" cancels it in the next step of
-            the event loop, when what it waits for may have happened.
+            the event loop, when the awaited event may have occurred.
 
     Attributes:
-        passed: how many suspension points there were.
+        passed: the number of suspension points so far.
     """
 
     def __init__(self, at, kind):
@@ -50,7 +50,7 @@ class Interruption:
         self._kind = kind
 
     async def call(self, function, *args):
-        """Await a function of the server; call it again if it was interrupted."""
+        """Await a function of the server; repeat the call if it was interrupted."""
         while True:
             try:
                 async with asyncio.timeout(None) as timeout:
@@ -103,7 +103,7 @@ def store(request, tmp_path):
         server.stop()
 
 
-async def live(sessions, cookie, interruption):
+async def run_socket(sessions, cookie, interruption):
     """Run a socket that is interrupted once; return the messages that its handler received."""
     received = []
 
@@ -133,17 +133,17 @@ def write_page(session):
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-async def test_interrupted_call_loses_nothing_and_repeats_nothing(how, store):
+async def test_interrupted_call_loses_and_repeats_no_message(how, store):
     """A21, W2: at each suspension point of accept, receive, send and close."""
     sessions = Sessions(store=store, secret=SECRET)
-    # A commit of a page makes each refresh of the socket decode a newer record.
+    # The page commits, so that each refresh of the socket decodes a newer record.
     points = 0
     while True:
         _, cookie = await visit(sessions, begin)
         await visit(sessions, write_page, cookie)
         before = asyncio.all_tasks()
         interruption = Interruption(points, how)
-        received, wire = await live(sessions, cookie, interruption)
+        received, wire = await run_socket(sessions, cookie, interruption)
         where = f"interrupted at suspension point {points}"
         assert received == MESSAGES, where
         seen, _ = await visit(sessions, cookie=cookie)
@@ -163,7 +163,7 @@ async def test_interrupted_call_loses_nothing_and_repeats_nothing(how, store):
     sessions.close()
 
 
-async def test_cancelled_socket_commits_whole_messages_and_leaves_nothing(store):
+async def test_cancelled_socket_commits_whole_messages_and_releases_everything(store):
     """A12, A21: the server cancels the application at each step of the event loop, twice."""
     sessions = Sessions(store=store, secret=SECRET)
     steps = 0
@@ -171,7 +171,7 @@ async def test_cancelled_socket_commits_whole_messages_and_leaves_nothing(store)
         _, cookie = await visit(sessions, begin)
         before = asyncio.all_tasks()
         interruption = Interruption(-1, "cancel")
-        socket = asyncio.ensure_future(live(sessions, cookie, interruption))
+        socket = asyncio.ensure_future(run_socket(sessions, cookie, interruption))
         for _ in range(steps):
             await asyncio.sleep(0)
         cancelled = not socket.done()
@@ -264,8 +264,8 @@ class TestReceive:
         assert got == [{"type": "websocket.disconnect", "code": 4401, "reason": "by hand"}]
         assert wire.sent[-1] == closed("by hand")
 
-    async def test_interrupted_refresh_is_made_up_for_before_a_send(self):
-        """A21, W3: the socket still knows that its record is outdated."""
+    async def test_interrupted_refresh_is_repeated_before_a_send(self):
+        """A21, W3: the record is still marked as outdated."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET)
         seen = []
@@ -289,7 +289,7 @@ class TestReceive:
 
 
 async def test_socket_whose_accept_was_interrupted_is_closed_on_revocation():
-    """A21, W7: its check after the accept is made up for."""
+    """A21, W7: the check after the accept is repeated."""
     store = FaultyStore(MemoryStore())
     sessions = Sessions(store=store, secret=SECRET)
 
@@ -308,8 +308,8 @@ async def test_socket_whose_accept_was_interrupted_is_closed_on_revocation():
     assert wire.sent[-1] == closed("ended")
 
 
-async def test_interrupted_farewell_closes_the_socket():
-    """A21, W4: the handler destroyed its session, and its last message was cancelled."""
+async def test_interrupted_last_message_closes_the_socket():
+    """A21, W4: the handler destroyed its session; the send of its last message is cancelled."""
     sessions = Sessions(store="memory://")
     closes = []
 
@@ -330,7 +330,7 @@ async def test_interrupted_farewell_closes_the_socket():
 
 
 async def test_anyio_scope_that_times_out_keeps_the_message():
-    """A21: anyio cancels again and again until its scope ends."""
+    """A21: anyio cancels repeatedly until the scope exits."""
     anyio = pytest.importorskip("anyio")
     store = FaultyStore(MemoryStore())
     sessions = Sessions(store=store, secret=SECRET)

@@ -1,4 +1,4 @@
-"""How sockets are closed when their session ends, with and without traffic (laws W4, W7).
+"""Sockets are closed when their session ends, with and without traffic (laws W4, W7).
 
 In one process, message by message. Timeouts are in ``test_websocket_deadlines.py``.
 """
@@ -33,8 +33,8 @@ def sessions():
 
 
 class TestRevoked:
-    async def test_silent_socket_is_closed_with_the_reason(self, sessions):
-        """W4; the handler sees an ordinary disconnect with the same code."""
+    async def test_idle_socket_is_closed_with_the_reason(self, sessions):
+        """W4: the handler receives a disconnect message with the same code."""
         got = []
 
         async def handler(scope, receive, send):
@@ -53,8 +53,8 @@ class TestRevoked:
         expected = {"type": "websocket.disconnect", "code": 4401, "reason": "stolen phone"}
         assert got == [expected, expected]
 
-    async def test_pushing_handler_sees_an_oserror_at_its_next_send(self, sessions):
-        """W4; nothing leaves after the close, and the socket counts as ended well."""
+    async def test_send_of_a_pushing_handler_raises_oserror(self, sessions):
+        """W4: no message is sent after the close, and the application returns without an error."""
         caught = []
 
         async def handler(scope, receive, send):
@@ -73,10 +73,10 @@ class TestRevoked:
         assert "logged out elsewhere" in caught[0]
         assert wire.sent[-1] == closed("logged out elsewhere")
 
-    async def test_handler_blocked_by_a_slow_client_is_freed(self, sessions):
-        """W4: no message of the session is sent after its end; the close waits for no client.
+    async def test_handler_blocked_by_a_slow_client_is_released(self, sessions):
+        """W4: no message is sent after the session ended; closing does not wait for the client.
 
-        The close frame cannot leave either: after a second the rest is the server's.
+        The close frame cannot be sent either: after a second the application returns.
         """
         seen, cookie = await visit(sessions, begin)
         wire = Wire(push, sessions, cookie=cookie).start()
@@ -91,8 +91,8 @@ class TestRevoked:
         assert time.monotonic() - started < 2
         assert wire.sent[-1]["type"] == "websocket.send"
 
-    async def test_close_frame_has_left_before_the_application_ends(self, sessions):
-        """W4: a server closes what is open when the application ends, without the reason."""
+    async def test_close_frame_is_sent_before_the_application_returns(self, sessions):
+        """W4: a server closes an open socket without the reason when the application returns."""
         seen, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie)
         pass_on = wire._send
@@ -111,37 +111,37 @@ class TestRevoked:
         assert wire.sent[1:] == [closed("now")]
 
     async def test_revoked_from_another_thread(self, sessions):
-        """W4: the synchronous twin, from where no event loop runs."""
+        """W4: the synchronous method, from a thread without an event loop."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             assert await asyncio.to_thread(sessions.revoke, seen["id"], reason="by hand")
             assert await wire.recv() == closed("by hand")
 
     async def test_long_reason_fits_into_a_close_frame(self, sessions):
-        """RFC 6455 5.5: at most 123 bytes, and no half character."""
+        """RFC 6455 5.5: at most 123 bytes, without a truncated character."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             await sessions.arevoke(seen["id"], reason="é" * 100)
             assert await wire.recv() == closed("é" * 61)
 
-    async def test_revoked_elsewhere_is_noticed_at_the_next_message(self, sessions):
-        """W3: a process that received no message closes at its next recheck."""
+    async def test_lost_revocation_message_is_detected_at_the_next_message(self, sessions):
+        """W3: the socket loads the record again before the message is delivered."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             await sessions.store.delete(bytes.fromhex(seen["id"]))
             wire.send("x")
             assert await wire.recv() == closed("ended")
 
-    async def test_a_report_of_the_end_is_checked_and_its_reason_is_given(self, sessions):
-        """W4: as another process reports it."""
+    async def test_reported_revocation_is_checked_and_closes_with_its_reason(self, sessions):
+        """W4: a broadcast of another process."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             sessions.connections.recheck(seen["id"], "stolen phone")
             await sessions.store.delete(bytes.fromhex(seen["id"]))
             assert await wire.recv() == closed("stolen phone")
 
-    async def test_revoked_elsewhere_is_noticed_at_the_next_commit(self, sessions):
-        """A7: what an ended session was to get is dropped, and the socket closed."""
+    async def test_lost_revocation_message_is_detected_at_the_next_commit(self, sessions):
+        """A7: the changes are dropped, and the socket is closed."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -156,8 +156,8 @@ class TestRevoked:
         assert wire.sent[1:] == [closed("ended")]
         assert await sessions.acount() == 0
 
-    async def test_closing_a_socket_that_is_closed_is_no_error(self, sessions):
-        """W4: `finally: await websocket.close()` is what careful handlers write."""
+    async def test_closing_a_closed_socket_is_no_error(self, sessions):
+        """W4: handlers may contain `finally: await websocket.close()`."""
 
         async def handler(scope, receive, send):
             try:
@@ -173,13 +173,13 @@ class TestRevoked:
         assert wire.sent[1:] == [closed("revoked")]
 
     async def test_two_hundred_sockets_are_closed_within_a_second(self, sessions):
-        """W4, W10; and nothing of them is left: no task, no timer, no entry."""
+        """W4, W10: no task, timer or registry entry remains."""
 
         def closers():
             gc.collect()
             return {id(one) for one in gc.get_objects() if type(one) is WebSocketCloser}
 
-        others = closers()  # what tests before this one still hold
+        others = closers()  # objects of earlier tests
         seen, cookie = await visit(sessions, begin)
         tasks = asyncio.all_tasks()
         wires = [
@@ -200,9 +200,9 @@ class TestRevoked:
         assert closers() <= others
 
 
-class TestOwnEnd:
-    async def test_handler_that_destroys_its_session_may_say_so_and_is_closed(self, sessions):
-        """W4: one last message, stored before it leaves; then the socket closes like the others."""
+class TestDestroyedByHandler:
+    async def test_handler_may_send_one_message_after_destroying_its_session(self, sessions):
+        """W4: the destruction is stored before the message is sent; then the socket is closed."""
         counts = []
 
         async def handler(scope, receive, send):
@@ -226,7 +226,7 @@ class TestOwnEnd:
             await wire.end()
         assert counts == [0]
 
-    async def test_handler_that_destroys_its_session_may_close_as_it_likes(self, sessions):
+    async def test_handler_may_close_with_its_own_code_after_destroying_its_session(self, sessions):
         async def handler(scope, receive, send):
             await receive()
             await send({"type": "websocket.accept"})
@@ -239,7 +239,9 @@ class TestOwnEnd:
         assert wire.sent[1:] == [{"type": "websocket.close", "code": 4000, "reason": "bye"}]
         assert await sessions.acount() == 0
 
-    async def test_handler_that_destroys_and_waits_is_closed(self, sessions):
+    async def test_socket_is_closed_if_the_handler_destroys_its_session_and_receives(
+        self, sessions
+    ):
         async def handler(scope, receive, send):
             await receive()
             await send({"type": "websocket.accept"})
@@ -252,8 +254,8 @@ class TestOwnEnd:
         assert await wire.recv() == closed("destroyed")
         await wire.end()
 
-    async def test_failing_handler_leaves_nothing_behind(self, sessions):
-        """A10: destroying is kept; the entry goes (see the fixture)."""
+    async def test_failing_handler_is_unregistered(self, sessions):
+        """A10: the session is destroyed; the fixture checks the registry."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -266,8 +268,8 @@ class TestOwnEnd:
             await Wire(handler, sessions, cookie=cookie).start().end()
         assert await sessions.acount() == 0
 
-    async def test_cancelled_handler_leaves_nothing_behind(self, sessions):
-        """A12: the server stops."""
+    async def test_cancelled_handler_is_unregistered(self, sessions):
+        """A12: the server shuts down."""
         _, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie).start()
         await wire.recv()
@@ -277,9 +279,9 @@ class TestOwnEnd:
             await wire.end()
 
 
-class TestGap:
+class TestHandshake:
     async def test_session_that_ends_during_the_handshake_is_closed_at_once(self, sessions):
-        """W7: between load and registration no message reaches this socket."""
+        """W7: between load and registration the socket receives no broadcast."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -294,22 +296,24 @@ class TestGap:
         await wire.end()
 
     @pytest.mark.parametrize("step", range(6))
-    async def test_no_step_of_the_handshake_is_a_gap(self, sessions, step):
-        """W7: revoked after any number of the event loop's steps."""
+    async def test_revocation_at_any_step_of_the_handshake_closes_the_socket(self, sessions, step):
+        """W7: after each step of the event loop."""
         seen, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie).start()
         for _ in range(step):
             await asyncio.sleep(0)
         await sessions.arevoke(seen["id"])
         async with asyncio.timeout(5):
-            await asyncio.wait({wire.task}, timeout=0.2)  # step 0: the socket is anonymous, stays
+            await asyncio.wait(
+                {wire.task}, timeout=0.2
+            )  # step 0: the socket has an empty session and stays open
         if step:
             assert wire.sent[-1]["code"] == 4401
-        wire.leave()
+        wire.disconnect()
         await wire.end()
 
-    async def test_close_never_overtakes_the_accept(self, sessions):
-        """W7: a server may take its time to accept."""
+    async def test_close_frame_is_sent_after_the_accept(self, sessions):
+        """W7: also if the server's accept is slow."""
         seen, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie)
         accepting, go_on = asyncio.Event(), asyncio.Event()
@@ -332,7 +336,7 @@ class TestGap:
 
 
 class TestReports:
-    """What other processes report of a session, and how often the store is called (W10)."""
+    """Broadcasts of other processes about a session, and the store calls they cause (W10)."""
 
     @pytest.fixture
     def store(self):
@@ -345,7 +349,7 @@ class TestReports:
         made.close()
 
     async def loads(self, store):
-        """Return the number of loads once everything that was started is done."""
+        """Return the number of loads after all started tasks finished."""
         for _ in range(50):
             await asyncio.sleep(0)
         return store.calls.count("load")
@@ -360,7 +364,7 @@ class TestReports:
             sessions.connections.recheck(seen["id"], "")
             assert await self.loads(store) == 2
 
-    async def test_reports_during_a_check_cause_one_more(self, sessions, store):
+    async def test_reports_during_a_check_cause_one_more_load(self, sessions, store):
         """What the first load returns may be older than they are."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
@@ -371,7 +375,7 @@ class TestReports:
             assert await self.loads(store) == 2
 
     async def test_a_socket_that_has_closed_checks_nothing(self, sessions, store, monkeypatch):
-        """W7: a report may arrive while the socket is being closed."""
+        """W7: a broadcast may arrive while the socket is being closed."""
         _, cookie = await visit(sessions, begin)
         closers = []
         start = WebSocketCloser.start
@@ -392,8 +396,8 @@ class TestReports:
         assert await self.loads(store) == 0
         assert [message["type"] for message in wire.sent] == ["websocket.accept"]
 
-    async def test_a_check_does_not_change_what_the_handler_sees(self, sessions, store):
-        """W3: what others wrote is taken in when a message is delivered."""
+    async def test_check_does_not_change_the_handlers_session(self, sessions, store):
+        """W3: changes of others are merged when a message is delivered."""
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             await wire.waited_for()
@@ -403,10 +407,10 @@ class TestReports:
             assert wire.scope["session"]["counter"] == 0
 
     @pytest.mark.parametrize(("others_wrote", "text", "loads"), [(False, "0", 0), (True, "1", 1)])
-    async def test_what_a_check_finds_is_taken_in_before_a_message_is_sent(
+    async def test_record_that_a_check_loaded_is_merged_before_a_send(
         self, sessions, store, others_wrote, text, loads
     ):
-        """W3: the store is called again only after another write."""
+        """W3: the store is called again only after another broadcast of a write."""
         go_on = asyncio.Event()
 
         async def handler(scope, receive, send):
@@ -429,7 +433,9 @@ class TestReports:
             assert (await wire.recv())["text"] == text
             assert await self.loads(store) == loads
 
-    async def test_a_task_that_is_cancelled_while_it_loads_the_reason_closes(self, sessions, store):
+    async def test_task_cancelled_while_it_loads_the_reason_closes_the_socket(
+        self, sessions, store
+    ):
         """A21, W4."""
         seen, cookie = await visit(sessions, begin)
         closer = WebSocketCloser(sessions.web, None, asyncio.Lock())
@@ -450,7 +456,7 @@ class TestReports:
         assert closer.reason == "ended"
 
     @pytest.mark.parametrize(("newer", "loads"), [(0, 0), (1, 1)])
-    async def test_only_a_newer_version_is_taken_in_before_a_message_is_sent(
+    async def test_only_a_newer_version_is_merged_before_a_send(
         self, sessions, store, newer, loads
     ):
         """W3."""
@@ -475,10 +481,10 @@ class TestReports:
 
 
 class TestTimer:
-    """W4, W6: it fires at the deadline, and within 70 to 100 % of the re-check interval."""
+    """W4, W6: it fires at the deadline or within 70 to 100 % of the recheck interval."""
 
     class Random:
-        """Draws the middle."""
+        """Returns the midpoint of a range."""
 
         def uniform(self, low, high):
             return (low + high) / 2
@@ -504,7 +510,9 @@ class TestTimer:
         ("timeout", "passed", "expected"),
         [("1 hour", 0, 21.25), ("20 s", 0, 20.0), ("20 s", 19_500, 0.5), ("20 s", 20_000, 0.0)],
     )
-    async def test_it_fires_at_the_earlier_of_both(self, timers, timeout, passed, expected):
+    async def test_timer_fires_at_the_earlier_of_deadline_and_recheck(
+        self, timers, timeout, passed, expected
+    ):
         clock = FakeClock()
         sessions = Sessions(store="memory://", timeout=timeout, recheck_interval=25, clock=clock)
         _, cookie = await visit(sessions, begin)
@@ -518,13 +526,13 @@ class TestTimer:
         async with connect(handler, sessions, cookie=cookie):
             assert [delay for delay, _ in timers] == [expected]
 
-    async def test_the_check_sets_it_again_or_closes(self, timers):
+    async def test_check_restarts_the_timer_or_closes_the_socket(self, timers):
         clock = FakeClock()
         sessions = Sessions(store="memory://", timeout="20 s", recheck_interval=100, clock=clock)
         _, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
             clock.now += 10_000
-            await visit(sessions, begin, cookie=cookie)  # activity of another tab
+            await visit(sessions, begin, cookie=cookie)  # activity in another tab
             clock.now += 10_000
             timers[-1][1]()
             for _ in range(20):
@@ -536,7 +544,7 @@ class TestTimer:
 
     @pytest.mark.parametrize(("passed", "expected"), [(0, 100.0), (20_000, 1.0)])
     async def test_a_failed_check_is_repeated(self, timers, passed, expected):
-        """A15: soon, if the session should have expired."""
+        """A15: after a short delay if the session is past its deadline."""
         clock = FakeClock()
         store = FaultyStore(MemoryStore())
         options = {"timeout": "20 s", "recheck_interval": 100, "clock": clock}
@@ -577,7 +585,7 @@ class TestSend:
         assert failures == []
 
     async def test_a_close_frame_is_awaited_for_a_second(self, monkeypatch):
-        """A client that reads nothing does not keep the handler's task."""
+        """A client that reads nothing does not keep the task alive."""
         monkeypatch.setattr(websocket_close, "_CLOSE_TIMEOUT", 0.05)
         cancelled = []
 
@@ -596,7 +604,7 @@ class TestSend:
         assert cancelled == ["websocket.close"]
 
     def test_a_report_after_the_end_of_the_event_loop_is_ignored(self):
-        """W7: another thread may revoke a session whose server has stopped."""
+        """W7: another thread may revoke a session after its server stopped."""
 
         async def start():
             return WebSocketCloser(Sessions(store="memory://").web, None, asyncio.Lock())

@@ -1,7 +1,7 @@
-"""How sockets end at the idle and the absolute deadline, and what counts as activity (law W6).
+"""Sockets are closed at the idle and the absolute deadline; what counts as activity (law W6).
 
-Timers run on the event loop's clock, which no test can move: these use real timeouts of a fraction
-of a second and wait for the close itself, never for a time.
+Timers run on the event loop's clock, which a test cannot set. These tests use timeouts of a
+fraction of a second and wait for the close frame, not for a duration.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TestDeadlines:
             ({"timeout": 0.2, "absolute_timeout": 0.2}, "absolute"),
         ],
     )
-    async def test_silent_client_is_closed_at_the_deadline(self, handler, options, limit):
+    async def test_idle_client_is_closed_at_the_deadline(self, handler, options, limit):
         """W6: also while the handler pushes, which is no activity of the client."""
         sessions = Sessions(store="memory://", **options)
         _, cookie = await visit(sessions, begin)
@@ -47,8 +47,8 @@ class TestDeadlines:
         await wire.end()
         assert await sessions.acount() == 0
 
-    async def test_what_a_handler_writes_by_itself_is_no_activity(self):
-        """W6, ASVS 7.3.1: a ticker that saves must not keep a session alive for ever."""
+    async def test_write_of_the_handler_is_no_activity(self):
+        """W6, ASVS 7.3.1: a periodic task that saves must not keep the session alive."""
         sessions = Sessions(store="memory://", timeout=0.3)
 
         async def ticker(scope, receive, send):
@@ -64,8 +64,8 @@ class TestDeadlines:
         await wire.end()
         assert sessions.usage().writes > 1
 
-    async def test_waiting_again_and_again_is_no_activity(self):
-        """W6: handlers that receive with a time limit of their own come back often."""
+    async def test_receive_with_a_timeout_is_no_activity(self):
+        """W6: a handler may call receive repeatedly with its own timeout."""
         sessions = Sessions(store="memory://", timeout=0.3)
 
         async def poll(scope, receive, send):
@@ -86,7 +86,7 @@ class TestDeadlines:
         assert sessions.usage().touches == 0
 
     async def test_messages_of_the_client_are_activity(self):
-        """W6: it lives on for more than twice its timeout while the client sends."""
+        """W6: the session outlives twice its timeout while the client sends."""
         sessions = Sessions(store="memory://", timeout=0.4)
         _, cookie = await visit(sessions, begin)
         wire = Wire(listen, sessions, cookie=cookie).start()
@@ -94,13 +94,13 @@ class TestDeadlines:
         started = time.monotonic()
         while time.monotonic() - started < 1.0:
             wire.send("I am here")
-            await asyncio.sleep(0.02)  # the very thing tested: a client that sends now and then
+            await asyncio.sleep(0.02)  # the tested behaviour: a client that sends at intervals
         assert wire.sent == [{"type": "websocket.accept"}]
         assert await recv_close(wire) == closed("expired (idle)")
         await wire.end()
 
-    async def test_message_before_a_long_piece_of_work_is_activity(self):
-        """W6: recorded when it is delivered, not when the handler returns."""
+    async def test_message_is_activity_when_it_is_delivered(self):
+        """W6: not when the handler finishes its work."""
         clock = FakeClock()
         sessions = Sessions(store="memory://", timeout="30 minutes", clock=clock)
         seen, cookie = await visit(sessions, begin)
@@ -123,8 +123,8 @@ class TestDeadlines:
         wire.task.cancel()
         await asyncio.wait({wire.task})
 
-    async def test_page_that_is_visited_keeps_its_socket_open(self):
-        """W6: the timer checks again before it closes."""
+    async def test_page_requests_keep_the_socket_open(self):
+        """W6: the timer loads the record before it closes the socket."""
         sessions = Sessions(store="memory://", timeout=0.4)
         _, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:
@@ -134,8 +134,8 @@ class TestDeadlines:
                 await asyncio.sleep(0.02)  # as above
             assert wire.sent == [{"type": "websocket.accept"}]
 
-    async def test_a_message_that_is_sent_costs_no_store_call(self):
-        """W3, W10: except after another write, which a message reports."""
+    async def test_send_makes_no_store_call(self):
+        """W3, W10: except after a write of another request, which a broadcast reports."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret="p8Zs5Lk0Tn3Yb6Wq1Xc7")
         _, cookie = await visit(sessions, begin)
@@ -146,8 +146,8 @@ class TestDeadlines:
         wire.task.cancel()
         await asyncio.wait({wire.task})
 
-    async def test_open_sockets_do_not_poll(self):
-        """W10: no message, no expiry: no store call."""
+    async def test_open_sockets_make_no_store_call(self):
+        """W10: without a message and before expiry."""
 
         class Counting(MemoryStore):
             calls = 0
@@ -167,5 +167,5 @@ class TestDeadlines:
             await asyncio.sleep(0)
         assert Counting.calls == 0
         for wire in wires:
-            wire.leave()
+            wire.disconnect()
             await wire.end()

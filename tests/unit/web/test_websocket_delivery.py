@@ -1,4 +1,4 @@
-"""What the handler of a WebSocket and its client receive around store calls that fail or end it."""
+"""WebSocket messages around store calls that fail or find that the session ended."""
 
 import asyncio
 import itertools
@@ -50,8 +50,8 @@ def write_one(session):
     session["counter"] = 1
 
 
-async def test_a_message_is_not_delivered_to_a_session_that_has_ended(sessions, store):
-    """W3, W4: the handler receives a disconnection in the place of the message."""
+async def test_message_is_not_delivered_after_the_session_ended(sessions, store):
+    """W3, W4: the handler receives a disconnect in place of the message."""
     received = []
 
     async def steps(session, receive, send):
@@ -67,8 +67,8 @@ async def test_a_message_is_not_delivered_to_a_session_that_has_ended(sessions, 
     assert received == [{"type": "websocket.disconnect", "code": 4401, "reason": "ended"}]
 
 
-async def test_a_disconnection_is_no_activity(sessions, store):
-    """W6: and it costs no load."""
+async def test_disconnect_is_no_activity(sessions, store):
+    """W6: and causes no load."""
 
     async def steps(session, receive, send):
         store.calls.clear()
@@ -78,12 +78,12 @@ async def test_a_disconnection_is_no_activity(sessions, store):
     calls = []
     _, cookie = await visit(sessions, begin)
     wire = Wire(accepted(steps), sessions, cookie=cookie)
-    wire.leave()
+    wire.disconnect()
     await wire.start().end()
     assert calls == []
 
 
-async def test_interrupted_deliveries_keep_the_order(sessions, store):
+async def test_cancelled_receives_keep_the_message_order(sessions, store):
     """A21: two tasks of the handler receive, and both are cancelled."""
     received = []
 
@@ -131,9 +131,7 @@ class Receivers:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("number", [2, 3])
-async def test_deliveries_that_are_interrupted_together_keep_the_order(
-    sessions, store, number, order
-):
+async def test_receives_cancelled_together_keep_the_message_order(sessions, store, number, order):
     """A21: several tasks are cancelled in one step of the event loop, in any order."""
     delivered = []
 
@@ -161,8 +159,10 @@ async def test_deliveries_that_are_interrupted_together_keep_the_order(
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
-async def test_a_message_is_delivered_to_a_task_that_waits_already(sessions, store, cancelled):
-    """A21: if one task is cancelled, the others get the messages in their order."""
+async def test_message_of_a_cancelled_task_is_delivered_to_a_waiting_task(
+    sessions, store, cancelled
+):
+    """A21: the other tasks receive the messages in order."""
     delivered = []
 
     async def steps(session, receive, send):
@@ -185,8 +185,8 @@ async def test_a_message_is_delivered_to_a_task_that_waits_already(sessions, sto
     assert delivered == ["a", "b"]
 
 
-async def test_each_task_that_receives_learns_that_the_session_has_ended(sessions):
-    """W4: also those that wait for their turn."""
+async def test_every_receiving_task_gets_a_disconnect_after_the_session_ended(sessions):
+    """W4: also tasks that wait for another receive."""
     received = []
 
     async def steps(session, receive, send):
@@ -222,7 +222,7 @@ async def step(random, receivers, wire, unsent):
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_random_interruptions_lose_repeat_and_reorder_nothing(sessions, store, seed):
+async def test_random_cancellations_lose_repeat_and_reorder_no_message(sessions, store, seed):
     """A21: receivers start, messages arrive, and receivers are cancelled, in any order."""
     random = Random(seed)
     expected = [str(number) for number in range(12)]
@@ -247,8 +247,8 @@ async def test_random_interruptions_lose_repeat_and_reorder_nothing(sessions, st
     assert delivered == expected
 
 
-async def test_scopes_of_anyio_that_end_together_keep_the_order(sessions, store):
-    """A21: anyio cancels its tasks again and again until they have ended."""
+async def test_anyio_scopes_cancelled_together_keep_the_message_order(sessions, store):
+    """A21: anyio cancels tasks repeatedly until they finish."""
     delivered = []
 
     async def steps(session, receive, send):
@@ -274,7 +274,7 @@ async def test_scopes_of_anyio_that_end_together_keep_the_order(sessions, store)
     assert delivered == ["a", "b", "c"]
 
 
-async def test_a_delivery_takes_in_what_a_check_found(sessions, store):
+async def test_delivery_merges_the_record_that_a_check_loaded(sessions, store):
     """W3: the next message is sent without another load."""
     noted = asyncio.Event()
 
@@ -295,8 +295,8 @@ async def test_a_delivery_takes_in_what_a_check_found(sessions, store):
         await wire.end()
 
 
-async def test_a_failed_delivery_is_made_up_for_by_the_next_message_sent(sessions, store):
-    """W3: the handler catches the error of the store and sends."""
+async def test_send_repeats_the_refresh_of_a_failed_delivery(sessions, store):
+    """W3: the handler catches the store error and sends."""
 
     async def steps(session, receive, send):
         with pytest.raises(StoreUnavailable):
@@ -316,7 +316,7 @@ async def test_a_failed_delivery_is_made_up_for_by_the_next_message_sent(session
 
 
 async def test_a_message_is_sent_although_the_load_before_it_fails(sessions, store):
-    """W3, A15: the message does not depend on it, and the next one tries again."""
+    """W3, A15: the next send repeats the load."""
     go_on = asyncio.Event()
 
     async def steps(session, receive, send):
@@ -339,8 +339,8 @@ async def test_a_message_is_sent_although_the_load_before_it_fails(sessions, sto
     assert loads == [1, 2, 2]
 
 
-async def test_a_load_before_a_message_is_cancelled_with_it(sessions, store):
-    """A21: the message is not sent, and the next one loads."""
+async def test_cancelled_send_cancels_its_load(sessions, store):
+    """A21: the message is not sent; the next send loads."""
     go_on = asyncio.Event()
 
     async def steps(session, receive, send):
@@ -360,8 +360,8 @@ async def test_a_load_before_a_message_is_cancelled_with_it(sessions, store):
         assert wire.sent[1:] == [text("next")]
 
 
-async def test_a_message_is_not_sent_if_the_load_before_it_finds_the_end(sessions, store):
-    """W4: a pushing handler that never receives."""
+async def test_message_is_not_sent_if_its_load_finds_that_the_session_ended(sessions, store):
+    """W4: for a handler that only sends."""
     go_on = asyncio.Event()
 
     async def steps(session, receive, send):
@@ -379,7 +379,7 @@ async def test_a_message_is_not_sent_if_the_load_before_it_finds_the_end(session
 
 
 async def test_a_session_whose_destruction_failed_stays_open(sessions, store):
-    """W4, A15: the handler may try again."""
+    """W4, A15: the handler may retry."""
 
     async def steps(session, receive, send):
         session.destroy()
@@ -395,8 +395,8 @@ async def test_a_session_whose_destruction_failed_stays_open(sessions, store):
 
 
 @pytest.mark.parametrize("change", [None, begin])
-async def test_the_accept_of_a_new_session_loads_nothing(sessions, store, change):
-    """W7, W8: there was none that could have been revoked before."""
+async def test_accept_of_a_new_session_makes_no_load(sessions, store, change):
+    """W7, W8: the session did not exist before, so it cannot have been revoked."""
 
     async def handler(scope, receive, send):
         await receive()
@@ -409,7 +409,7 @@ async def test_the_accept_of_a_new_session_loads_nothing(sessions, store, change
 
 
 async def test_a_failed_socket_whose_commit_fails_is_logged(sessions, store, caplog, monkeypatch):
-    """A10, A15: the error of the handler is raised, and that of the store is not lost."""
+    """A10, A15: the error of the handler is raised; that of the store is logged."""
     failure = StoreUnavailable("the disk is full")
     failure.application_error = KeyError("column")
 
@@ -433,7 +433,7 @@ async def test_a_failed_socket_whose_commit_fails_is_logged(sessions, store, cap
 
 
 async def test_changes_after_the_client_has_left_are_kept(sessions, store):
-    """A10, W2: the send that reports it is no failure of the handler."""
+    """A10, W2: the OSError of ``send`` is not a failure of the handler."""
 
     async def steps(session, receive, send):
         wire.lost = True
@@ -450,8 +450,8 @@ async def test_changes_after_the_client_has_left_are_kept(sessions, store):
     assert seen["counter"] == 1
 
 
-async def test_an_accept_that_is_tried_again_has_the_cookie(sessions, store):
-    """W8, A2: the client may not have received the first one."""
+async def test_repeated_accept_has_the_cookie(sessions, store):
+    """W8, A2: the client may not have received the first accept."""
 
     async def handler(scope, receive, send):
         await receive()

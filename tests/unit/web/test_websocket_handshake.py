@@ -1,4 +1,4 @@
-"""Where a session may begin on a socket: in the handshake, whose answer carries the cookie (W8)."""
+"""A session may begin in the handshake of a socket, whose response sets the cookie (W8)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sessions():
 
 
 class TestBeginning:
-    async def test_session_begun_before_the_accept_sends_its_cookie_with_it(self, sessions):
+    async def test_session_begun_before_the_accept_sends_its_cookie(self, sessions):
         """W8."""
 
         async def handler(scope, receive, send):
@@ -53,7 +53,7 @@ class TestBeginning:
 
     @pytest.mark.parametrize("how", ["close", "return", "raise"])
     async def test_refused_handshake_begins_no_session(self, sessions, how):
-        """W8, A1: no cookie could be sent, so there is no record either."""
+        """W8, A1: no cookie can be set, so no record is created."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -68,8 +68,8 @@ class TestBeginning:
         assert (wire.task.exception() is not None) is (how == "raise")
         assert sessions.usage().creates == 0
 
-    async def test_refusing_by_an_http_response_can_begin_one(self, sessions):
-        """W8, A13: a denial response has headers."""
+    async def test_denial_response_may_begin_a_session(self, sessions):
+        """W8, A13: a denial response can set the cookie."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -85,8 +85,8 @@ class TestBeginning:
         assert names[b"cache-control"] == b"private, no-store"
         assert names[b"vary"] == b"Cookie"
 
-    async def test_session_loaded_after_the_accept_is_watched_too(self):
-        """W1, W4: autoload=False, and a handler that loads the session late."""
+    async def test_session_loaded_after_the_accept_closes_its_socket_on_revocation(self):
+        """W1, W4: with autoload=False and a handler that loads the session late."""
         sessions = Sessions(store="memory://", autoload=False)
         loaded = asyncio.Event()
 
@@ -101,7 +101,7 @@ class TestBeginning:
 
         first = Wire(self._begin, sessions).start()
         cookie = (await first.recv())["headers"][0][1].split(b";")[0].removeprefix(b"sid=").decode()
-        first.leave()
+        first.disconnect()
         await first.end()
         wire = Wire(handler, sessions, cookie=cookie).start()
         await wire.recv()

@@ -27,8 +27,8 @@ def make(store, **options):
     return Sessions(store=store, secret=SECRET, **options)
 
 
-async def test_a_handshake_that_cannot_load_is_503(store, caplog):
-    """A15: a complete response that says when to try again."""
+async def test_handshake_with_a_failed_load_is_503(store, caplog):
+    """A15: a complete response with Retry-After."""
     sessions = make(store)
     _, cookie = await visit(sessions, begin)
     store.fail("load", error=StoreUnavailable("planned"))
@@ -48,8 +48,8 @@ async def test_a_handshake_that_cannot_load_is_503(store, caplog):
 
 
 @pytest.mark.parametrize("offered", [["chat"], ["chat", "talk"]])
-async def test_a_refused_socket_has_the_first_subprotocol(store, offered):
-    """W5: with ``transport="header"``, too; browsers fail a handshake without it."""
+async def test_refused_socket_selects_the_first_subprotocol(store, offered):
+    """W5: also with ``transport="header"``; browsers fail a handshake without it."""
 
     async def refuse(scope, receive, send):
         raise SessionRequired("log in")
@@ -61,7 +61,7 @@ async def test_a_refused_socket_has_the_first_subprotocol(store, offered):
 
 
 async def test_a_failed_commit_of_a_cancelled_socket_is_logged(store, caplog):
-    """A21: the commit runs to its end; its error has no caller."""
+    """A21: the commit completes; no caller receives its error."""
     sessions = make(store)
     _, cookie = await visit(sessions, begin)
 
@@ -90,8 +90,8 @@ async def test_a_failed_commit_of_a_cancelled_socket_is_logged(store, caplog):
 
 @pytest.mark.parametrize("change", [None, begin])
 @pytest.mark.parametrize("headers", [{}, {"headers": [OWN]}], ids=["none", "own"])
-async def test_a_denial_has_its_own_headers_and_the_cookie(store, change, headers):
-    """A1, W8: the headers of the session only if it was used."""
+async def test_denial_response_has_its_own_headers_and_the_cookie(store, change, headers):
+    """A1, W8: headers of the session are added only if it was accessed."""
 
     async def deny(scope, receive, send):
         await receive()
@@ -112,7 +112,7 @@ async def test_a_denial_has_its_own_headers_and_the_cookie(store, change, header
 
 
 async def test_a_second_close_is_not_sent(store):
-    """ASGI: nothing follows a close frame."""
+    """ASGI: no message may follow a close."""
 
     async def app(scope, receive, send):
         await receive()
@@ -153,7 +153,7 @@ async def test_a_response_of_on_error_may_receive_and_have_no_headers(store):
         raise SessionRequired("log in")
 
     wire = Wire(refuse, make(store, on_error=on_error), extensions=DENIAL)
-    wire.leave()
+    wire.disconnect()
     await wire.start().end()
     assert [message.get("status") for message in wire.sent] == [403, None]
     assert wire.sent[1]["body"] == b"websocket.disconnect"

@@ -1,4 +1,4 @@
-"""Which handshakes are refused because of their Origin, and how they are loaded otherwise (W1)."""
+"""Handshakes are refused because of their Origin; sessions of accepted handshakes (W1)."""
 
 import pytest
 
@@ -15,10 +15,10 @@ REFUSED = {"type": "websocket.close", "code": 1008}
 
 
 async def first_message(sessions, *headers, **scope):
-    """Return the first message that a client of these headers receives."""
+    """Return the first message that a client with these headers receives."""
     wire = Wire(listen, sessions, **scope)
     wire.scope["headers"] = list(headers)
-    wire.leave()
+    wire.disconnect()
     await wire.start().end()
     return wire.sent[0]
 
@@ -27,8 +27,8 @@ async def first_message(sessions, *headers, **scope):
     ("page", "expected"),
     [(b"https://shop.example", {"type": "websocket.accept"}), (b"http://shop.example", REFUSED)],
 )
-async def test_a_page_without_tls_cannot_open_wss(page, expected):
-    """W1, ASVS 4.4.2: the scheme is a part of the origin."""
+async def test_http_origin_is_refused_for_wss(page, expected):
+    """W1, ASVS 4.4.2: the scheme is part of the origin."""
     sessions = Sessions(store="memory://")
     headers = [(b"host", b"shop.example"), (b"origin", page)]
     assert await first_message(sessions, *headers, scheme="wss") == expected
@@ -36,7 +36,7 @@ async def test_a_page_without_tls_cannot_open_wss(page, expected):
 
 @pytest.mark.parametrize(("scheme", "host"), [("wss", b"localhost"), ("ws", b"localhost")])
 @pytest.mark.parametrize("proxied", [False, True])
-async def test_only_a_local_client_may_send_no_origin(scheme, host, proxied):
+async def test_absent_origin_is_accepted_from_local_clients_only(scheme, host, proxied):
     """W1, ASVS 4.4.2: a proxied request may come from another machine."""
     sessions = Sessions(store="memory://", secure=True)
     headers = [(b"host", host)]
@@ -46,7 +46,7 @@ async def test_only_a_local_client_may_send_no_origin(scheme, host, proxied):
     assert (message == REFUSED) is (proxied or scheme == "wss")
 
 
-async def test_a_scope_without_a_scheme_is_ws():
+async def test_scope_without_a_scheme_defaults_to_ws():
     """W1: the scheme is optional in ASGI."""
     sessions = Sessions(store="memory://")
     _, cookie = await visit(sessions, begin)
@@ -63,16 +63,16 @@ async def test_a_scope_without_a_scheme_is_ws():
     assert found == [0]
 
 
-async def test_a_refused_origin_is_in_the_log(caplog):
-    """W1, ASVS 4.4.2: the line names what ``allowed_origins`` lacks."""
+async def test_refused_origin_is_logged(caplog):
+    """W1, ASVS 4.4.2: the line has the value to add to ``allowed_origins``."""
     sessions = Sessions(store="memory://")
     origin = (b"origin", b"https://foreign.example")
     assert await first_message(sessions, HOST, origin) == REFUSED
     assert "'https://foreign.example'" in caplog.text
 
 
-async def test_a_header_of_the_client_is_a_ticket_without_an_origin():
-    """W1: programs send no Origin; one that has a cookie is refused for it."""
+async def test_ticket_in_a_header_needs_no_origin():
+    """W1: programs send no Origin; a cookie without an Origin is refused."""
     sessions = Sessions(store="memory://", secure=True, transport=("cookie", "header"))
     host, token = (b"host", b"shop.example"), (b"authorization", b"Session x")
     assert (await first_message(sessions, host, token, scheme="wss"))["type"] == "websocket.accept"
@@ -82,8 +82,8 @@ async def test_a_header_of_the_client_is_a_ticket_without_an_origin():
     assert await first_message(sessions, host, token, foreign, scheme="wss") == REFUSED
 
 
-async def test_a_route_may_go_on_without_a_failed_store():
-    """A15: the choice of the route is made when it loads the session."""
+async def test_route_may_continue_while_the_store_fails():
+    """A15: the route's option applies when it loads the session."""
     store = FaultyStore(MemoryStore())
     sessions = Sessions(store=store, secret=SECRET)
     _, cookie = await visit(sessions, begin)
@@ -101,8 +101,8 @@ async def test_a_route_may_go_on_without_a_failed_store():
     assert found == [({}, True)]
 
 
-async def test_the_subprotocols_are_a_header():
-    """W1: uvicorn over wsproto has them in the scope only."""
+async def test_subprotocols_of_the_scope_count_as_header():
+    """W1: uvicorn with wsproto has them only in the scope."""
     found = []
 
     async def handler(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Sockets that are refused, or closed because an error of the session reached no handler."""
+"""Sockets are refused or closed because of an unhandled session error."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def logs_in(session):
 
 async def sent_to(app, sessions, **options):
     wire = Wire(app, sessions, **options).start()
-    wire.leave()
+    wire.disconnect()
     await wire.end()
     return wire.sent
 
 
 class TestRequirements:
-    async def test_socket_for_users_is_accepted_and_closed_without_one(self):
-        """W1, ASVS 7.4.1: a browser reads the code; a refused handshake is 1006 to it."""
+    async def test_socket_that_requires_a_user_is_accepted_and_closed_without_one(self):
+        """W1, ASVS 7.4.1: a browser can read the close code; a refused handshake is always 1006."""
         sessions = Sessions(store="memory://")
         _, anonymous = await visit(sessions, begin)
         for cookie in (None, anonymous):
@@ -76,7 +76,7 @@ class TestRequirements:
         sent = await sent_to(for_users, sessions, cookie=cookie)
         assert sent[1] == {"type": "websocket.send", "text": "ada"}
 
-    async def test_socket_for_visitors_is_accepted_and_closed_without_a_session(self):
+    async def test_socket_that_requires_a_session_is_accepted_and_closed_without_one(self):
         """W1."""
         sessions = Sessions(store="memory://", close_code=4000)
         assert await sent_to(for_visitors, sessions) == [ACCEPT, close(4000, "session required")]
@@ -84,8 +84,8 @@ class TestRequirements:
         sent = await sent_to(for_visitors, sessions, cookie=cookie)
         assert sent[1] == {"type": "websocket.send", "text": "hello"}
 
-    async def test_visitor_of_a_revoked_session_gets_its_reason(self):
-        """W4: a page that connects again learns why."""
+    async def test_socket_of_a_revoked_session_is_closed_with_the_reason(self):
+        """W4: also after a reconnect."""
         sessions = Sessions(store="memory://")
         seen, cookie = await visit(sessions, logs_in)
         await sessions.arevoke(seen["id"], reason="stolen phone")
@@ -122,7 +122,7 @@ class TestRequirements:
         assert sent[0] == {**ACCEPT, "subprotocol": "graphql-ws"}
 
     async def test_refusal_carries_the_ticket_of_a_rotation(self):
-        """A9, W8: a rotation is kept when the handler fails, so its ticket must be sent."""
+        """A9, W8: the rotation is committed although the handler fails."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -149,20 +149,20 @@ class TestRequirements:
         assert await sent_to(handler, sessions) == [ACCEPT, close(4401, "login required")]
         assert await sessions.acount() == 0
 
-    async def test_handler_may_catch_the_error_and_refuse_by_itself(self):
+    async def test_handler_may_catch_the_error_and_refuse(self):
         """A23."""
 
         async def handler(scope, receive, send):
             await receive()
             try:
                 scope["session"].require_user()
-            except SessionRequired:  # LoginRequired is one
+            except SessionRequired:  # a base class of LoginRequired
                 await send({"type": "websocket.close", "code": 4003, "reason": "members only"})
 
         assert await sent_to(handler, Sessions(store="memory://")) == [close(4003, "members only")]
 
-    async def test_error_in_a_task_group_closes_too(self):
-        """A23: asyncio and anyio raise it in a group."""
+    async def test_error_in_a_task_group_closes_the_socket(self):
+        """A23: asyncio and anyio wrap it in an exception group."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -187,14 +187,14 @@ class TestRequirements:
         with pytest.raises(ExceptionGroup):
             await sent_to(handler, Sessions(store="memory://"))
 
-    async def test_client_that_has_left_is_no_error(self):
+    async def test_disconnected_client_is_no_error(self):
         wire = Wire(for_users, Sessions(store="memory://"))
         wire.lost = True
         wire.start()
         await wire.end()
         assert wire.sent == []
 
-    async def test_failing_store_does_not_count_as_a_visitor_without_a_session(self):
+    async def test_failing_store_is_not_a_missing_session(self):
         """A15: with on_store_failure="anonymous"."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET, on_store_failure="anonymous")
@@ -206,7 +206,7 @@ class TestRequirements:
 
 
 class TestCloseCode:
-    async def test_ended_session_closes_with_it(self):
+    async def test_revoked_session_closes_with_the_configured_code(self):
         """W4."""
         sessions = Sessions(store="memory://", close_code=3000)
         codes = []
@@ -226,7 +226,7 @@ class TestCloseCode:
 
     @pytest.mark.parametrize("code", [1000, 1006, 1015, 2999, 5000, True, "4401", None, 4401.0])
     async def test_codes_of_the_protocol_are_refused(self, code):
-        """RFC 6455 7.4: most of them cannot be sent by an application."""
+        """RFC 6455 7.4: an application may not send most of them."""
         with pytest.raises(ConfigurationError, match="close_code expects a close code"):
             Sessions(store="memory://", close_code=code)
 
@@ -236,11 +236,11 @@ class TestCloseCode:
 
 
 class TestEndedSession:
-    """An explicit verb finds that the session has ended, by another process."""
+    """An explicit call finds that another process ended the session."""
 
     @pytest.mark.parametrize("accepted", [True, False])
     @pytest.mark.parametrize("verb", ["arefresh", "acommit", "aclaim"])
-    async def test_explicit_verb_closes_with_the_reason(self, verb, accepted, caplog):
+    async def test_explicit_call_closes_with_the_reason(self, verb, accepted, caplog):
         """A21, W4: no traceback."""
         store = MemoryStore()
         here = Sessions(store=store, secret=SECRET)
@@ -281,8 +281,8 @@ class TestEndedSession:
         await wire.end()
         assert wire.sent == [ACCEPT, close(4401, "stolen phone")]
 
-    async def test_end_of_another_session_is_an_error_of_the_handler(self):
-        """A23: the socket's own session is alive."""
+    async def test_session_ended_of_another_session_is_an_error_of_the_handler(self):
+        """A23: the socket's own session is valid."""
         sessions = Sessions(store="memory://")
 
         async def handler(scope, receive, send):
@@ -341,7 +341,7 @@ class TestFailingStore:
         assert len(caplog.records) == 1
 
     async def test_error_of_the_handler_is_not_replaced_by_that_of_the_store(self, caplog):
-        """A23: the commit of what is kept fails as well."""
+        """A23: the commit after the failure fails as well."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET)
 
@@ -363,7 +363,7 @@ DENIAL = {"extensions": {"websocket.http.response": {}}}
 
 
 class TestOnError:
-    """``on_error`` responds in the place of the accept."""
+    """``on_error`` responds in place of the accept."""
 
     @staticmethod
     def denying(status=303, calls=None, *, only=Exception):
@@ -392,8 +392,8 @@ class TestOnError:
         assert body == {"type": "websocket.http.response.body", "body": b"see there"}
 
     @pytest.mark.parametrize("asynchronous", [False, True])
-    async def test_missing_login_is_answered(self, asynchronous):
-        """A23: the response says that it depends on the cookie (A13)."""
+    async def test_on_error_responds_to_a_missing_login(self, asynchronous):
+        """A23: the response has ``Vary: Cookie`` (A13)."""
         calls = []
         function = on_error = self.denying(calls=calls)
         if asynchronous:
@@ -406,7 +406,7 @@ class TestOnError:
         self.check(sent, 303, (b"vary", b"Cookie"))
         assert calls == [("websocket", "/socket", LoginRequired)]
 
-    async def test_failing_load_is_answered(self, caplog):
+    async def test_on_error_responds_to_a_failed_load(self, caplog):
         """A23: before the handler runs."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET, on_error=self.denying(503))
@@ -416,7 +416,7 @@ class TestOnError:
         [record] = caplog.records
         assert record.getMessage().startswith("the session store failed (load)")
 
-    async def test_failing_commit_at_the_accept_is_answered(self):
+    async def test_on_error_responds_to_a_failed_commit_at_the_accept(self):
         """A23: LimitReached is found at the commit."""
 
         async def handler(scope, receive, send):
@@ -435,7 +435,7 @@ class TestOnError:
         self.check(await sent_to(handler, sessions, **DENIAL), 409)
         assert calls[0][2] is LimitReached
 
-    async def test_error_in_a_task_group_is_answered(self):
+    async def test_on_error_responds_to_an_error_in_a_task_group(self):
         """A23."""
 
         async def handler(scope, receive, send):
@@ -445,7 +445,7 @@ class TestOnError:
         sessions = Sessions(store="memory://", on_error=self.denying())
         self.check(await sent_to(handler, sessions, **DENIAL), 303)
 
-    async def test_answer_carries_the_ticket_of_a_rotation(self):
+    async def test_error_response_has_the_ticket_of_a_rotation(self):
         """A9, A10."""
 
         async def handler(scope, receive, send):
@@ -473,8 +473,8 @@ class TestOnError:
 
         return on_error
 
-    async def test_answer_that_logs_out_clears_the_cookie(self):
-        """A10: what ``on_error`` does is committed before its response."""
+    async def test_on_error_that_logs_out_clears_the_cookie(self):
+        """A10: changes of ``on_error`` are committed before its response."""
         sessions = Sessions(store="memory://", on_error=self.logging_out())
         _, cookie = await visit(sessions, begin)
         [start, body] = await sent_to(for_users, sessions, cookie=cookie, **DENIAL)
@@ -482,8 +482,8 @@ class TestOnError:
         assert sum(name == b"set-cookie" for name, _ in start["headers"]) == 1
         assert await sessions.acount() == 0
 
-    async def test_answer_that_could_not_log_out_is_not_sent(self):
-        """A10, A23: the handshake is answered with 503 instead."""
+    async def test_response_of_on_error_is_not_sent_if_its_logout_fails(self):
+        """A10, A23: the response is 503 instead."""
         store = FaultyStore(MemoryStore())
         on_error = self.logging_out(lambda: store.fail("delete"))
         sessions = Sessions(store=store, secret=SECRET, on_error=on_error)
@@ -494,21 +494,21 @@ class TestOnError:
         store.heal()
         assert (await visit(sessions, cookie=cookie))[1] == cookie
 
-    async def test_without_an_answer_it_is_the_default(self):
-        """A23: None leaves it to the code and the reason."""
+    async def test_on_error_that_returns_none_keeps_the_default(self):
+        """A23: a close with the code and the reason."""
         sessions = Sessions(store="memory://", on_error=self.denying(only=StoreError))
         sent = await sent_to(for_users, sessions, **DENIAL)
         assert sent == [ACCEPT, close(4401, "login required")]
 
     async def test_server_without_denial_responses_sends_the_default(self):
-        """A23: ``on_error`` is not called, because its response could not be sent."""
+        """A23: ``on_error`` is not called, because its response cannot be sent."""
         calls = []
         sessions = Sessions(store="memory://", on_error=self.denying(calls=calls))
         assert await sent_to(for_users, sessions) == [ACCEPT, close(4401, "login required")]
         assert calls == []
 
-    async def test_error_after_the_accept_is_not_its(self):
-        """A23: the handler may catch it; without that, the socket is closed."""
+    async def test_on_error_is_not_called_after_the_accept(self):
+        """A23: the handler may catch the error; otherwise the socket is closed."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -534,7 +534,7 @@ class TestOnError:
             await sent_to(handler, sessions, **DENIAL)
         assert calls == []
 
-    async def test_client_that_has_left_is_no_error(self):
+    async def test_disconnected_client_is_no_error(self):
         """A12."""
         sessions = Sessions(store="memory://", on_error=self.denying())
         wire = Wire(for_users, sessions, **DENIAL)
@@ -544,7 +544,7 @@ class TestOnError:
 
     @pytest.mark.parametrize("layered", [False, True])
     async def test_response_of_starlette(self, layered):
-        """A23: the function gets what ``Request`` and ``WebSocket`` have in common."""
+        """A23: the argument has the members that ``Request`` and ``WebSocket`` share."""
         calls = []
 
         def on_error(connection, error):

@@ -1,4 +1,4 @@
-"""What happens to open sockets when a user logs in, out, or is ended (W4), and on rotation (W5).
+"""Open sockets at login, logout, revocation of a user (W4) and rotation (W5).
 
 In one process, message by message.
 """
@@ -39,7 +39,7 @@ async def clock():
 
 @pytest.fixture
 async def open_sessions(clock):
-    """Return a function that makes installations; at the end no socket may be registered."""
+    """Return a function that makes installations; at the end no socket is registered."""
     made = []
 
     def make(**options):
@@ -75,7 +75,7 @@ def rotates(session):
 
 
 async def echo(scope, receive, send):
-    """Reply to each message with the session's keys, after storing it there."""
+    """Store each message in the session; reply with the session's keys."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
@@ -84,7 +84,7 @@ async def echo(scope, receive, send):
 
 
 async def ends(act, sessions, cookies, handler=listen):
-    """Open a socket with each cookie, act, and return the close frames in the same order."""
+    """Open a socket with each cookie and call ``act``; return the close frames in order."""
     async with AsyncExitStack() as stack:
         wires = [
             await stack.enter_async_context(connect(handler, sessions, cookie=cookie))
@@ -97,11 +97,11 @@ async def ends(act, sessions, cookies, handler=listen):
         return frames
 
 
-class TestEndedElsewhere:
+class TestEndedByAnotherRequest:
     @pytest.mark.parametrize("handler", [listen, push])
     @pytest.mark.parametrize("ends_it", [logs_out, clears])
     async def test_logout_closes_the_sockets_of_the_session(self, sessions, handler, ends_it):
-        """W4, A24, ASVS 7.4.1: on another page of the same visitor."""
+        """W4, A24, ASVS 7.4.1: a logout on a page of the same visitor."""
         _, cookie = await visit(sessions, logs_in("ada"))
 
         async def act():
@@ -111,7 +111,7 @@ class TestEndedElsewhere:
 
     @pytest.mark.parametrize("handler", [listen, push])
     async def test_revoking_a_session_closes_its_sockets(self, sessions, handler):
-        """W4: with the reason that was given."""
+        """W4: with the given reason."""
         seen, cookie = await visit(sessions, logs_in("ada"))
 
         async def act():
@@ -135,7 +135,7 @@ class TestEndedElsewhere:
 
     @pytest.mark.parametrize("handler", [listen, push])
     async def test_revoking_all_closes_every_socket(self, sessions, handler):
-        """W4: of users and of who has not logged in."""
+        """W4: also sockets without a login."""
         cookies = [(await visit(sessions, logs_in(user)))[1] for user in ("ada", "bob")]
         cookies.append((await visit(sessions, begin))[1])
 
@@ -145,10 +145,10 @@ class TestEndedElsewhere:
         assert await ends(act, sessions, cookies, handler) == 3 * [closed("key rotated")]
 
     @pytest.mark.parametrize("handler", [listen, push])
-    async def test_one_session_too_many_closes_the_sockets_of_the_evicted(
+    async def test_eviction_by_max_sessions_closes_the_sockets_of_the_evicted_session(
         self, open_sessions, clock, handler
     ):
-        """W4, ASVS 7.1.2: a login on another device takes the place of the oldest."""
+        """W4, ASVS 7.1.2: a login on another device evicts the oldest session."""
         sessions = open_sessions(max_sessions=1)
         _, cookie = await visit(sessions, logs_in("ada"))
         clock.advance(1)
@@ -159,8 +159,8 @@ class TestEndedElsewhere:
         assert await ends(act, sessions, [cookie], handler) == [closed("limit")]
 
     @pytest.mark.parametrize("handler", [listen, push])
-    async def test_a_login_closes_what_was_open_before(self, sessions, handler):
-        """W4, A9: it was opened with a ticket that is invalid now."""
+    async def test_login_closes_the_sockets_opened_before(self, sessions, handler):
+        """W4, A9: they were opened with a ticket that is now invalid."""
         _, cookie = await visit(sessions, begin)
         fresh = []
 
@@ -172,8 +172,8 @@ class TestEndedElsewhere:
             wire.send("with the new one")
             assert "with the new one" in (await wire.recv())["text"]
 
-    async def test_a_replaced_ticket_that_comes_again_closes_the_sockets(self, sessions, clock):
-        """W4, A9, B-40: the thief's and the owner's, which cannot be distinguished."""
+    async def test_reuse_of_a_replaced_ticket_closes_the_sockets(self, sessions, clock):
+        """W4, A9, B-40: of thief and owner, which cannot be distinguished."""
         _, before = await visit(sessions, logs_in("ada"))
         _, after = await visit(sessions, rotates, before)
 
@@ -184,7 +184,7 @@ class TestEndedElsewhere:
 
         assert await ends(act, sessions, [before, after]) == 2 * [closed("reused")]
 
-    async def test_changed_credentials_close_the_others_and_renew_ones_own(self, sessions):
+    async def test_changed_credentials_close_the_sockets_of_other_sessions(self, sessions):
         """W4, ASVS 7.4.3."""
         _, own = await visit(sessions, logs_in("ada"))
         _, other = await visit(sessions, logs_in("ada"))
@@ -196,7 +196,7 @@ class TestEndedElsewhere:
         assert frames == [closed("logged in again"), closed("credentials changed")]
 
     async def test_a_login_during_the_handshake_closes_the_socket_at_once(self, sessions):
-        """W7, A9: it came with a ticket that was valid when it was checked."""
+        """W7, A9: its ticket was valid when it was checked."""
 
         async def handler(scope, receive, send):
             await receive()
@@ -211,8 +211,8 @@ class TestEndedElsewhere:
         await wire.end()
 
     @pytest.mark.parametrize("handler", [listen, echo])
-    async def test_a_socket_without_a_message_of_a_login_closes(self, open_sessions, handler):
-        """W3, A9: another process's login; what the socket would have written is not stored."""
+    async def test_socket_closes_if_the_broadcast_of_a_login_is_lost(self, open_sessions, handler):
+        """W3, A9: a login in another process; the socket's change is not stored."""
         here = open_sessions(store=MemoryStore())
         there = open_sessions(store=here.store)
         _, cookie = await visit(here, begin)
@@ -226,8 +226,8 @@ class TestEndedElsewhere:
 class TestRotation:
     @pytest.mark.parametrize("times", [1, 3])
     @pytest.mark.parametrize("encrypt", [False, True, "ticket"])
-    async def test_a_socket_outlives_rotations(self, open_sessions, clock, times, encrypt):
-        """W5, W2, W3: it reads and writes on, with the ticket of long ago; pages see it."""
+    async def test_socket_stays_open_after_rotations(self, open_sessions, clock, times, encrypt):
+        """W5, W2, W3: it still reads and writes with its old ticket; pages see the changes."""
         sessions = open_sessions(encrypt=encrypt)
         _, cookie = await visit(sessions, logs_in("ada"))
         async with connect(echo, sessions, cookie=cookie) as wire:
@@ -246,8 +246,8 @@ class TestRotation:
                 seen["said"]
             )
 
-    async def test_a_pushing_socket_outlives_rotations(self, sessions, clock):
-        """W5: nothing but its messages goes on."""
+    async def test_pushing_socket_stays_open_after_rotations(self, sessions, clock):
+        """W5: it only sends messages."""
         _, cookie = await visit(sessions, logs_in("ada"))
         async with connect(push, sessions, cookie=cookie) as wire:
             for _ in range(3):
@@ -257,8 +257,8 @@ class TestRotation:
                 assert (await wire.recv())["text"] == "tick"
             assert sessions.usage().rotations == 3
 
-    async def test_a_rotation_that_is_due_comes_with_the_handshake(self, open_sessions, clock):
-        """W5, W8: the accept carries the new ticket."""
+    async def test_due_rotation_is_done_in_the_handshake(self, open_sessions, clock):
+        """W5, W8: the accept has the new ticket."""
         sessions = open_sessions(rotate_interval="10 minutes")
         _, before = await visit(sessions, logs_in("ada"))
         clock.advance("10 minutes")
@@ -271,7 +271,7 @@ class TestRotation:
             wire.send("socket")
             assert "['page', 'socket']" in (await wire.recv())["text"]
 
-    async def test_no_ticket_is_replaced_once_a_socket_is_open(self, sessions):
+    async def test_open_socket_does_not_rotate(self, sessions):
         """W8, A11: a socket cannot send the cookie."""
 
         async def handler(scope, receive, send):
@@ -287,8 +287,8 @@ class TestRotation:
             await wire.waited_for()
             assert sessions.usage().rotations == sessions.usage().logins == 0
 
-    async def test_a_socket_that_loads_its_session_late_rotates_nothing(self, open_sessions, clock):
-        """W5, A11: a rotation is due, but its ticket could not be sent: it waits for a page."""
+    async def test_late_load_on_a_socket_does_not_rotate(self, open_sessions, clock):
+        """W5, A11: the new ticket could not be sent; the next page request rotates."""
         sessions = open_sessions(rotate_interval="10 minutes", autoload=False)
         at_once = open_sessions(store=sessions.store)
 
@@ -308,7 +308,7 @@ class TestRotation:
             assert (await visit(at_once, None, cookie))[0]["late"]
 
 
-async def clear_at_word(scope, receive, send):
+async def clear_at_message(scope, receive, send):
     """Clear the session at the first message."""
     await receive()
     await send({"type": "websocket.accept"})
@@ -318,10 +318,10 @@ async def clear_at_word(scope, receive, send):
 
 
 class TestClear:
-    async def test_a_socket_that_clears_a_login_is_closed(self, sessions):
-        """A24, W4: it is a logout of the page, too."""
+    async def test_socket_that_clears_a_login_is_closed(self, sessions):
+        """A24, W4: clearing logs the page out, too."""
         _, cookie = await visit(sessions, logs_in("ada"))
-        async with connect(clear_at_word, sessions, cookie=cookie) as wire:
+        async with connect(clear_at_message, sessions, cookie=cookie) as wire:
             wire.send("clear")
             assert await recv_close(wire) == closed("destroyed")
         users = []
@@ -331,10 +331,10 @@ class TestClear:
     async def test_a_socket_without_a_login_stays_open(self, sessions):
         """A24, W2."""
         _, cookie = await visit(sessions, lambda session: session.update(a=1))
-        async with connect(clear_at_word, sessions, cookie=cookie) as wire:
+        async with connect(clear_at_message, sessions, cookie=cookie) as wire:
             wire.send("clear")
             await wire.waited_for()
-            wire.leave()
+            wire.disconnect()
         found = []
         await visit(sessions, lambda session: found.append(dict(session)), cookie)
         assert found == [{}]

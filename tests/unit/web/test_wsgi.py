@@ -1,8 +1,8 @@
-"""SessionMiddleware for WSGI: PEP 3333 to the letter, and the laws of requests where WSGI differs.
+"""SessionMiddleware for WSGI: PEP 3333, and the laws of requests where WSGI differs.
 
-Served by the handler of Python's own server (`wsgiref.handlers`), so that what a test sees is what
-was written to the wire, with the calls of the store in between. What holds for every framework
-alike is tested by the suite for applications; real processes are in tests/integration.
+The handler of the standard library's server (`wsgiref.handlers`) serves the requests; the trace
+records the bytes it writes and the calls of the store. The request suite tests what every
+framework has in common; tests/integration starts real processes.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Wire(io.BytesIO):
 
 
 class Server(SimpleHandler):
-    """Python's own WSGI server for one request; keeps the error that the application raised."""
+    """The WSGI server of the standard library for one request; keeps the application's error."""
 
     origin_server = False  # no status line of HTTP/1.1, no Date, no Server
     os_environ = {}  # noqa: RUF012 - as the base class has it
@@ -70,7 +70,7 @@ class Server(SimpleHandler):
 
 
 class Status:
-    """What a client got."""
+    """The response that a client received."""
 
     def __init__(self, wire, error):
         head, _, self.body = wire.getvalue().partition(b"\r\n\r\n")
@@ -97,7 +97,7 @@ class Site:
         self.cookie = None
 
     def request(self, path="/", *, leave_after=None, validate=True, **environ):
-        """Send a request; the client leaves after so many parts of the body, if any are given."""
+        """Send a request; the client disconnects after the given number of body parts."""
         full_environ = {
             "PATH_INFO": path,
             "SCRIPT_NAME": "",
@@ -120,7 +120,7 @@ class Site:
         return answer
 
     def data(self):
-        """What the visitor's session holds now."""
+        """Return the visitor's stored session data."""
         seen = {}
 
         def look(environ, start_response):
@@ -135,7 +135,7 @@ class Site:
 
 
 def answer_error(start_response, status, text):
-    """Do what an application does that meets an error after start_response."""
+    """Call start_response again with exc_info, as an application does after an error."""
     try:
         raise ValueError(text)  # noqa: TRY301 - a server may re-raise what is being handled
     except ValueError:
@@ -149,7 +149,7 @@ def counting(environ, start_response):
     return [str(session["n"]).encode()]
 
 
-# The forms that a response can take
+# The forms of a response
 
 
 def as_list(environ, start_response):
@@ -204,7 +204,7 @@ def as_closing(environ, start_response):
 
 
 class Closing:
-    """An iterable that wants to be closed, as those of Django and Werkzeug."""
+    """An iterable with ``close``, like those of Django and Werkzeug."""
 
     def __init__(self, parts, at_close=lambda: None):
         self.parts = parts
@@ -235,7 +235,7 @@ FORMS = [
 @pytest.mark.parametrize("app", FORMS)
 @pytest.mark.parametrize("validate_inside", [True, False])
 def test_the_commit_comes_before_the_first_byte(app, validate_inside):
-    """A2, A4, A5, in whatever form the body is returned; both sides keep to PEP 3333."""
+    """A2, A4, A5: for each form of the body; both sides conform to PEP 3333."""
     site = Site(validator(app) if validate_inside else app)
     first = site.request()
     assert (first.status, first.body, first.error) == ("200 OK", b"ab", None)
@@ -253,8 +253,8 @@ COMPLETE = (as_list, as_tuple, as_file)
 
 
 @pytest.mark.parametrize("app", FORMS)
-def test_no_session_touched_means_no_trace_of_one(app):
-    """A1: the response is what the application said, and the store is not called.
+def test_response_is_unchanged_if_the_session_is_not_accessed(app):
+    """A1: the store is not called.
 
     A13: a stream may access the session later, so its headers are those of an access.
     """
@@ -309,8 +309,8 @@ class TestCachingOfStreams:
         return Site(app)
 
     @pytest.mark.parametrize("visitor", ["new", "known"])
-    def test_stream_of_known_length_that_reads_late(self, visitor):
-        """A13, B-7: the session decides on its second part."""
+    def test_stream_of_known_length_that_reads_late_is_private(self, visitor):
+        """A13, B-7: the session is read before the second part."""
         site = self.site([b"a", b"b"], iter, "2", look=True)
         if visitor == "known":
             app, site.app.app = site.app.app, counting
@@ -320,7 +320,7 @@ class TestCachingOfStreams:
         assert answer.body == b"ab"
         assert (answer.get("vary"), answer.get("cache-control")) == ("Cookie", "private")
 
-    def test_stream_keeps_the_caching_of_the_application(self):
+    def test_stream_keeps_the_cache_control_of_the_application(self):
         """A13."""
         site = self.site([b"a", b"b"], iter, "2", **{"Cache-Control": "public, max-age=60"})
         answer = site.request()
@@ -330,19 +330,19 @@ class TestCachingOfStreams:
     @pytest.mark.parametrize(
         ("parts", "form", "length"),
         [
-            ([b"a", b"b"], list, "2"),  # everything ran before the callable returned
+            ([b"a", b"b"], list, "2"),  # the callable returned a complete body
             ([b"ab"], list, "2"),
             ([b"ab"], iter, "2"),  # as Flask and Django return every page
             ([b"", b"ab"], iter, " 2 "),
             ([], iter, "2"),  # HEAD
         ],
     )
-    def test_body_that_is_known_is_no_stream(self, parts, form, length):
-        """A1: nothing can access the session later, so shared caches may store the response."""
+    def test_complete_body_is_no_stream(self, parts, form, length):
+        """A1: the session cannot be accessed later, so shared caches may store the response."""
         answer = self.site(parts, form, length).request(validate=False)
         assert (answer.get("vary"), answer.get("cache-control")) == (None, None)
 
-    def test_stream_outside_of_the_routes_with_sessions(self):
+    def test_stream_without_a_session_is_unchanged(self):
         """A13: `exclude`, without a ticket."""
 
         def app(environ, start_response):
@@ -381,8 +381,8 @@ def test_a_response_without_a_body_has_its_cookie_and_caching_headers(method, st
     assert site.data() == {"n": 1}
 
 
-def test_a_list_reaches_the_server_as_it_is():
-    """So that the server can see its length; nothing is left to do after it."""
+def test_list_is_returned_to_the_server_unchanged():
+    """So that the server can compute its length."""
 
     def one(environ, start_response):
         as_list(environ, start_response)
@@ -391,7 +391,7 @@ def test_a_list_reaches_the_server_as_it_is():
     assert Site(one).request(validate=False).get("content-length") == "3"
 
 
-def test_a_file_reaches_the_server_as_it_is():
+def test_file_wrapper_is_returned_to_the_server_unchanged():
     """PEP 3333: only an unwrapped `wsgi.file_wrapper` may be sent by the operating system."""
     files = []
 
@@ -408,7 +408,7 @@ def test_a_file_reaches_the_server_as_it_is():
     assert "set-cookie" in dict(started[0][1])
 
 
-def test_other_parts_than_bytes_are_the_servers_to_refuse():
+def test_server_refuses_parts_that_are_not_bytes():
     def app(environ, start_response):
         start_response("200 OK", [*PLAIN])
         return iter(["text"])
@@ -426,7 +426,7 @@ def test_a_body_without_start_response_is_an_error():
         assert "before it called start_response" in str(answer.error)
 
 
-def test_start_response_twice_needs_a_reason():
+def test_second_start_response_without_exc_info_is_an_error():
     def app(environ, start_response):
         start_response("200 OK", [*PLAIN])
         start_response("200 OK", [*PLAIN])
@@ -438,8 +438,8 @@ def test_start_response_twice_needs_a_reason():
 
 
 @pytest.mark.parametrize("form", [list, iter])
-def test_an_application_may_change_its_mind_before_the_first_byte(form):
-    """PEP 3333 exc_info: the error page replaces the page, and A10 drops the data."""
+def test_exc_info_before_the_first_byte_replaces_the_response(form):
+    """PEP 3333; A10: the changes are dropped."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -457,8 +457,8 @@ def test_an_application_may_change_its_mind_before_the_first_byte(form):
     assert site.trace == ["bytes"]
 
 
-def test_changing_to_a_good_answer_keeps_the_data():
-    """The last status counts."""
+def test_success_status_of_the_last_start_response_keeps_the_changes():
+    """A10: the status of the last call counts."""
 
     def app(environ, start_response):
         environ["sojourn.session"]["n"] = 1
@@ -473,7 +473,7 @@ def test_changing_to_a_good_answer_keeps_the_data():
 
 @pytest.mark.parametrize("way", ["write", "iterate"])
 def test_after_the_first_byte_exc_info_raises_the_error(way):
-    """PEP 3333: the server re-raises it; what came since the first byte is dropped (A10)."""
+    """PEP 3333: the server re-raises it; changes since the first byte are dropped (A10)."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -494,8 +494,8 @@ def test_after_the_first_byte_exc_info_raises_the_error(way):
     assert site.data() == {"n": 1}
 
 
-def test_after_the_first_byte_a_reported_error_drops_the_data_also_if_it_is_caught():
-    """A10: a request with exc_info has failed, whatever is returned then."""
+def test_exc_info_after_the_first_byte_drops_the_changes_even_if_caught():
+    """A10: a request with exc_info has failed, also if a body is returned."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -516,7 +516,7 @@ def test_after_the_first_byte_a_reported_error_drops_the_data_also_if_it_is_caug
 # Failing
 
 
-def ending(how, change):
+def failing_application(how, change):
     """Return an application that changes its session and then fails in some way."""
 
     def app(environ, start_response):
@@ -539,11 +539,11 @@ def ending(how, change):
 
 
 @pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
-def test_a_failing_request_keeps_no_data(how):
-    """A10: 5xx or an exception before or during the body."""
+def test_failing_request_drops_the_changes(how):
+    """A10: 5xx, or an exception before or during the body."""
     site = Site(counting)
     site.request()
-    site.app.app = ending(how, lambda session: session.update(n=100, more=1))
+    site.app.app = failing_application(how, lambda session: session.update(n=100, more=1))
     answer = site.request()
     assert isinstance(answer.error, ValueError) == (how != "status")
     assert site.trace == ["load", "bytes"]
@@ -551,12 +551,12 @@ def test_a_failing_request_keeps_no_data(how):
 
 
 @pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
-def test_a_failing_request_keeps_the_end_of_a_session(how):
-    """A10: destroying is carried out; the cookie goes where the application answers itself."""
+def test_failing_request_still_destroys_its_session(how):
+    """A10: the cookie is deleted if the application sends the error response."""
     site = Site(counting)
     site.request()
     cookie = site.cookie
-    site.app.app = ending(how, lambda session: session.destroy())
+    site.app.app = failing_application(how, lambda session: session.destroy())
     site.request()
     assert site.trace == ["load", "delete", "bytes"]
     assert (site.cookie is None) == (how == "status")
@@ -565,16 +565,16 @@ def test_a_failing_request_keeps_the_end_of_a_session(how):
 
 
 @pytest.mark.parametrize("how", ["status", "raise", "raise late", "iterate"])
-def test_save_on_error_keeps_data(how):
+def test_save_on_error_keeps_the_changes(how):
     site = Site(counting, save_on_error=True)
     site.request()
-    site.app.app = ending(how, lambda session: session.update(more=1))
+    site.app.app = failing_application(how, lambda session: session.update(more=1))
     site.request()
     assert site.data() == {"n": 1, "more": 1}
 
 
 def test_a_session_over_the_limit_fails_the_request_and_closes_its_body():
-    """Nothing half-written; the error reaches the server; close() is called."""
+    """No partial response; the error is raised to the server; close() is called."""
     body = Closing([b"x"])
 
     def app(environ, start_response):
@@ -588,8 +588,8 @@ def test_a_session_over_the_limit_fails_the_request_and_closes_its_body():
     assert body.closed == 1
 
 
-def test_a_file_is_closed_also_when_its_session_cannot_be_kept():
-    """The server never gets it, so it cannot close it."""
+def test_file_is_closed_if_the_commit_fails():
+    """The server never receives the file, so it cannot close it."""
     files = []
 
     def app(environ, start_response):
@@ -606,8 +606,8 @@ def test_a_file_is_closed_also_when_its_session_cannot_be_kept():
 # Streams
 
 
-def test_what_a_stream_does_is_committed_at_its_end():
-    """A11: as operations, before the client can see the end."""
+def test_changes_of_a_stream_are_committed_at_its_end():
+    """A11: before the last byte."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -626,7 +626,7 @@ def test_what_a_stream_does_is_committed_at_its_end():
 
 @pytest.mark.parametrize("way", ["write", "iterate"])
 def test_a_new_session_after_the_first_byte_is_an_error(way):
-    """A11: its cookie cannot be sent any more."""
+    """A11: its cookie can no longer be set."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [*PLAIN])
@@ -643,8 +643,8 @@ def test_a_new_session_after_the_first_byte_is_an_error(way):
 
 
 @pytest.mark.parametrize("way", ["write", "iterate"])
-def test_what_a_stream_did_until_its_client_left_is_kept(way):
-    """A11: the body is closed before its end, or the server's write() raises."""
+def test_changes_of_a_stream_are_kept_at_the_disconnect(way):
+    """A11: the server closes the body early, or its write() raises."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -662,7 +662,7 @@ def test_what_a_stream_did_until_its_client_left_is_kept(way):
     assert site.data() == {"n": 3}
 
 
-def test_what_a_generator_does_on_its_way_out_is_kept():
+def test_changes_in_the_finally_of_a_closed_generator_are_kept():
     """A11: GeneratorExit runs its `finally`, before the last commit."""
 
     def app(environ, start_response):
@@ -680,8 +680,8 @@ def test_what_a_generator_does_on_its_way_out_is_kept():
     assert site.data() == {"n": 0, "left": True}
 
 
-def test_a_failed_stream_keeps_no_data_when_its_client_leaves():
-    """A10: leaving a 500 page early does not make it a success."""
+def test_failed_stream_drops_the_changes_at_the_disconnect():
+    """A10: a disconnect during a 500 response does not make it a success."""
 
     def app(environ, start_response):
         session = environ["sojourn.session"]
@@ -699,8 +699,8 @@ def test_a_failed_stream_keeps_no_data_when_its_client_leaves():
     assert site.data() == {"n": 1}
 
 
-def test_a_response_that_the_server_does_not_send_is_kept():
-    """A5, A11: it was committed before the callable returned; the client may have left since."""
+def test_changes_are_kept_if_the_server_does_not_send_the_response():
+    """A5, A11: they were committed before the callable returned."""
     site = Site(counting)
     site.request()
     site.app.app = as_late_generator
@@ -713,7 +713,7 @@ def test_a_response_that_the_server_does_not_send_is_kept():
     assert site.data() == {"n": 100}
 
 
-def test_close_is_called_once_and_what_it_does_is_kept():
+def test_close_is_called_once_and_its_changes_are_kept():
     """PEP 3333; teardown code of frameworks runs there."""
     seen = []
 
@@ -761,8 +761,8 @@ def test_an_error_of_close_is_raised_after_the_commit():
 
 @pytest.mark.parametrize("app", FORMS)
 @pytest.mark.parametrize("verb", ["load", "save"])
-def test_a_failing_store_is_answered_503(app, verb, caplog):
-    """A15: with Retry-After, no cookie, and nothing of the application's answer."""
+def test_failing_store_is_503(app, verb, caplog):
+    """A15: with Retry-After, without a cookie, without headers of the application's response."""
     site = Site(app)
     site.request()
     site.store.fail(verb)
@@ -778,7 +778,7 @@ def test_a_failing_store_is_answered_503(app, verb, caplog):
     assert site.data() == {"n": 1}
 
 
-def test_the_body_of_an_answer_that_was_replaced_is_closed(caplog):
+def test_body_of_a_replaced_response_is_closed(caplog):
     bodies = []
 
     def app(environ, start_response):
@@ -795,17 +795,17 @@ def test_the_body_of_an_answer_that_was_replaced_is_closed(caplog):
 
 @pytest.mark.parametrize("app", FORMS)
 def test_a_store_that_failed_is_not_called_again(app, caplog):
-    """S12: each try may take the whole `store_timeout`, and holds a thread."""
+    """S12: each call may block a thread for the whole `store_timeout`."""
     site = Site(app, unconfirmed_timeout="1 minute")
     site.request()
-    site.store.fail("save")  # due in any case: the cookie came back for the first time
+    site.store.fail("save")  # due in any case: the client sent the cookie for the first time
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
         assert site.request().status.startswith("503")
     assert site.trace == ["load", "save", "bytes"]
 
 
-def test_a_store_that_fails_a_stream_breaks_it(caplog):
-    """The status was sent; the server reports the error."""
+def test_store_failure_during_a_stream_aborts_it(caplog):
+    """The status was sent; the error is raised to the server."""
 
     def app(environ, start_response):
         yield from as_list(environ, start_response)
@@ -823,18 +823,18 @@ def test_a_store_that_fails_a_stream_breaks_it(caplog):
     assert site.data() == {"n": 2}
 
 
-def test_an_end_that_the_store_missed_is_tried_once_more(caplog):
-    """A10: it is kept although the answer is 503."""
+def test_failed_delete_is_retried_once(caplog):
+    """A10: the session is destroyed although the response is 503."""
     site = Site(counting)
     site.request()
     cookie = site.cookie
 
-    def leave(environ, start_response):
+    def logout(environ, start_response):
         environ["sojourn.session"].destroy()
         start_response("200 OK", [*PLAIN])
         return [b"bye"]
 
-    site.app.app = leave
+    site.app.app = logout
     site.store.fail("delete", times=1)
     with caplog.at_level(logging.CRITICAL, logger="sojourn"):
         answer = site.request()
@@ -844,7 +844,7 @@ def test_an_end_that_the_store_missed_is_tried_once_more(caplog):
     assert site.data() == {}
 
 
-def test_a_handlers_own_commit_that_fails_is_answered_503_too(caplog):
+def test_failed_explicit_commit_is_503(caplog):
     def app(environ, start_response):
         environ["sojourn.session"]["n"] = 1
         environ["sojourn.session"].commit()
@@ -857,10 +857,10 @@ def test_a_handlers_own_commit_that_fails_is_answered_503_too(caplog):
 
 
 def test_the_error_of_a_request_is_raised_and_that_of_its_store_logged(caplog):
-    """Both fail: the server gets the first error, the log the second."""
+    """The error of the request is raised to the server, that of the store is logged."""
     site = Site(counting)
     site.request()
-    site.app.app = ending("raise", lambda session: session.destroy())
+    site.app.app = failing_application("raise", lambda session: session.destroy())
     site.store.fail("delete")
     caplog.set_level(logging.DEBUG, "sojourn")
     assert isinstance(site.request().error, ValueError)
@@ -882,7 +882,7 @@ def test_the_error_of_a_request_is_raised_and_that_of_its_store_logged(caplog):
     ],
 )
 def test_patterns_match_the_path_as_routes_are_written(script, path, wanted):
-    """Where the application is mounted does not matter; WSGI spells UTF-8 as Latin-1."""
+    """Relative to the mount point; WSGI decodes UTF-8 as Latin-1."""
     found = []
 
     def app(environ, start_response):
@@ -939,7 +939,7 @@ def test_a_session_loaded_after_the_first_byte_can_be_read_not_created():
 RULES = ("cookie", "patterns", "save_on_error", "allowed_origins", "autoload")
 
 
-def test_loading_without_a_middleware_is_an_error_that_shows_the_line_to_write():
+def test_loading_without_a_middleware_is_an_error_with_advice():
     with pytest.raises(ConfigurationError, match=r"app = sojourn\.wsgi\.SessionMiddleware"):
         sojourn.wsgi.get_session({})
 
@@ -975,7 +975,7 @@ def test_a_middleware_inside_one_without_autoload_loads():
 
 
 def test_two_installations_have_a_session_each():
-    """The inner one's is what the application finds; both cookies are sent."""
+    """The application gets the inner session; both cookies are sent."""
     inner = sojourn.Sessions(store="memory://", cookie="inner")
     site = Site(sojourn.wsgi.SessionMiddleware(counting, inner), cookie="outer")
     outer = site.app.app
@@ -990,8 +990,8 @@ def test_two_installations_have_a_session_each():
     assert names == {"inner", "outer"}
 
 
-def test_uninstalling_while_a_request_is_under_way():
-    """A20: it finishes with its session, later ones have none."""
+def test_request_in_flight_during_uninstall_keeps_its_session():
+    """A20: later requests have no session."""
 
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/last":
@@ -1012,7 +1012,7 @@ def test_uninstalling_while_a_request_is_under_way():
 # The request
 
 
-def test_https_gets_the_strict_cookie():
+def test_https_has_the_host_prefixed_cookie():
     answer = Site(counting).request(HTTPS="on", HTTP_HOST="example.com")
     assert answer.get("set-cookie").startswith("__Host-sid=")
     assert "Secure" in answer.get("set-cookie")
@@ -1028,8 +1028,8 @@ def test_https_gets_the_strict_cookie():
         {"HTTP_VIA": "1.1 proxy"},
     ],
 )
-def test_http_from_elsewhere_has_no_session(environ):
-    """NIST SP 800-63B-4 SESS-13: also where a proxy sends "localhost" for a remote client."""
+def test_http_from_a_remote_client_has_no_session(environ):
+    """NIST SP 800-63B-4 SESS-13: also if a proxy sends "localhost" as Host for a remote client."""
     assert isinstance(Site(counting).request(**environ).error, InsecureTransport)
 
 
@@ -1050,12 +1050,12 @@ def test_a_session_records_who_created_it():
 
 @pytest.mark.parametrize("text", ["sid=é", "sid=\u20ac", "\xff", "sid=a; sid=b", "=" * 70_000])
 def test_no_cookie_header_is_an_error(text):
-    """A8: hostile text is not a ticket, also where a server decodes it incorrectly."""
+    """A8: invalid text is not a ticket, also if a server decodes it incorrectly."""
     answer = Site(counting).request(HTTP_COOKIE=text)
     assert answer.body == b"1"
 
 
-def test_public_caching_and_our_cookie_do_not_go_together(caplog):
+def test_public_cache_control_is_replaced_if_a_cookie_is_sent(caplog):
     """A13."""
 
     def app(environ, start_response):
@@ -1068,7 +1068,7 @@ def test_public_caching_and_our_cookie_do_not_go_together(caplog):
 
 
 def test_headers_with_other_letters_than_ascii_pass_through():
-    """PEP 3333: text that spells bytes."""
+    """PEP 3333: Latin-1 text that represents bytes."""
 
     def app(environ, start_response):
         environ["sojourn.session"]["n"] = 1
@@ -1078,7 +1078,7 @@ def test_headers_with_other_letters_than_ascii_pass_through():
     assert Site(app).request(validate=False).get("x-name") == "Ren\xe9"
 
 
-# What surrounds it
+# The environment of the middleware
 
 
 class AsyncioStore(MemoryStore):
@@ -1092,7 +1092,7 @@ class AsyncioStore(MemoryStore):
 
 
 async def no_bytes(*_):
-    """Do what an async function would."""
+    """Return None, like the methods of an asyncio client."""
 
 
 @pytest.mark.parametrize(
@@ -1128,7 +1128,7 @@ def test_plain_functions_serve_wsgi():
 
 
 def test_a_wsgi_application_in_an_event_loops_thread_gets_an_error():
-    """It would stop every other request."""
+    """It would block every other request of the event loop."""
 
     async def serve():
         return Site(counting).request().error
@@ -1140,8 +1140,8 @@ def test_a_wsgi_application_in_an_event_loops_thread_gets_an_error():
 
 @pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("app", FORMS)
-def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
-    """The collector is a first-order cost of a server: a finished request is in no cycle."""
+def test_finished_request_leaves_no_reference_cycle(app):
+    """The garbage collector is a considerable cost of a server."""
     site = Site(app)
 
     def alive():
@@ -1151,7 +1151,7 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(app):
     gc.collect()
     gc.disable()
     try:
-        others = alive()  # what tests before this one still hold
+        others = alive()  # objects of earlier tests
         site.request(validate=False)
         assert alive() <= others
     finally:
@@ -1164,7 +1164,7 @@ def test_requests_of_a_reused_thread_never_share_a_session():
     site.request()
     ada = site.cookie
     site.cookie = None
-    site.app.app = ending("iterate", lambda session: session.update(secret=1))
+    site.app.app = failing_application("iterate", lambda session: session.update(secret=1))
     site.request()
     site.app.app = counting
     assert site.request().body == b"1"

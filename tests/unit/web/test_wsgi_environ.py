@@ -29,7 +29,7 @@ def protected(**options):
     return Sessions(store="memory://", protect=True, **options).web
 
 
-def test_a_header_is_bytes_or_text():
+def test_header_may_be_bytes_or_text():
     environ = {"HTTP_X_REQUEST_ID": "caf\xe9"}
     assert read_header(environ, "HTTP_X_REQUEST_ID") == b"caf\xe9"
     assert read_text_header(environ, "x-request-id") == "caf\xe9"
@@ -37,8 +37,8 @@ def test_a_header_is_bytes_or_text():
     assert read_text_header(environ, "host") is None
 
 
-def test_a_character_that_is_no_byte_is_replaced():
-    """PEP 3333 forbids it; a gateway that sends it must not make the request fail."""
+def test_character_outside_latin_1_is_replaced():
+    """PEP 3333 forbids it; a server that sends it must not make the request fail."""
     assert read_header({"HTTP_COOKIE": "theme=\u2603; a=1"}, "HTTP_COOKIE") == b"theme=?; a=1"
     assert read_path({"PATH_INFO": "/\u2603/a"}) == "/?/a"
 
@@ -54,8 +54,8 @@ def test_a_character_that_is_no_byte_is_replaced():
         ({"PATH_INFO": "/account", "SCRIPT_NAME": "/shop"}, "/account"),
     ],
 )
-def test_a_path_is_as_the_routes_are_written(environ, expected):
-    """PEP 3333: the bytes of a path are spelled as Latin-1."""
+def test_path_is_decoded_as_utf_8(environ, expected):
+    """PEP 3333: WSGI decodes the bytes of a path as Latin-1."""
     assert read_path(environ) == expected
 
 
@@ -63,7 +63,7 @@ def test_a_path_is_as_the_routes_are_written(environ, expected):
     "name",
     ["HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"],
 )
-def test_a_header_that_only_proxies_add(name):
+def test_forwarded_header_marks_a_proxied_request(name):
     assert is_proxied({name: ""})
     assert not is_proxied({"HTTP_HOST": "localhost", name.lower(): ""})
 
@@ -87,11 +87,11 @@ class TestOrigin:
             ({}, None),
         ],
     )
-    def test_the_headers_decide(self, headers, expected):
+    def test_origin_is_checked_by_its_headers(self, headers, expected):
         """ASVS 3.5.1."""
         assert check_origin(protected(), request(**headers)) is expected
 
-    def test_a_ticket_needs_an_origin(self):
+    def test_request_with_a_cookie_needs_an_origin(self):
         """ASVS 3.5.1."""
         web = protected(secret="Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa")
         sessions = Sessions(store="memory://", secret="Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa")
@@ -102,7 +102,7 @@ class TestOrigin:
         assert check_origin(web, request(http_cookie="theme=dark")) is None
 
     def test_a_request_of_a_proxy_is_not_local(self):
-        """Programs on this machine need no Origin; a proxy passes requests of others on."""
+        """Local programs need no Origin; a proxy forwards requests of remote clients."""
         secret = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
         with Sessions(store="memory://", secret=secret).open(url="http://localhost/") as visit:
             visit.session["n"] = 1
@@ -114,7 +114,7 @@ class TestOrigin:
         assert check_origin(web, {**environ, "HTTP_VIA": "1.1 proxy"}) is Refusal.UNKNOWN
 
     def test_a_ticket_in_a_header_needs_no_origin(self):
-        """ASVS 3.5.1: the browser has sent a preflight request, which the application allowed."""
+        """ASVS 3.5.1: the header made the browser send a preflight request."""
         web = protected(transport=["cookie", "header"])
         headers = {"http_authorization": "Session", "http_sec_fetch_site": "cross-site"}
         assert check_origin(web, request(**headers)) is None
@@ -130,19 +130,19 @@ class TestLoadLater:
             visit.session["n"] = 1
         return dict(visit.response_headers())["set-cookie"].partition(";")[0]
 
-    def test_a_request_with_a_ticket_may(self):
+    def test_request_with_a_ticket_may_load_later(self):
         web = Sessions(store="memory://", secret=self.SECRET).web
         assert may_load_later(web, request(http_cookie=self.ticket()), "/")
         assert not may_load_later(web, request(http_cookie="theme=dark"), "/")
         assert not may_load_later(web, request(), "/")
 
-    def test_an_excluded_path_may_not(self):
+    def test_excluded_path_may_not_load_later(self):
         web = Sessions(store="memory://", secret=self.SECRET, exclude=["/static/*"]).web
         environ = request(http_cookie=self.ticket())
         assert may_load_later(web, environ, "/account")
         assert not may_load_later(web, environ, "/static/logo.png")
 
-    def test_the_cookie_is_that_of_the_transport(self):
+    def test_cookie_name_depends_on_the_transport(self):
         """A14: its name has a prefix over https."""
         web = Sessions(store="memory://", secret=self.SECRET).web
         cookie = self.ticket("http://localhost/")
@@ -150,7 +150,7 @@ class TestLoadLater:
         assert may_load_later(web, local, "/")
         assert not may_load_later(web, {**local, "wsgi.url_scheme": "https"}, "/")
 
-    def test_a_ticket_in_a_header_counts(self):
+    def test_request_with_a_ticket_in_a_header_may_load_later(self):
         web = Sessions(store="memory://", secret=self.SECRET, transport="header").web
         sessions = Sessions(store="memory://", secret=self.SECRET, transport="header")
         with sessions.open(headers={"Authorization": "Session"}) as visit:

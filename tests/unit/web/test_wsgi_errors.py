@@ -17,7 +17,7 @@ from tests.unit.web.test_wsgi import FORMS, PLAIN, Site, counting
 
 
 def page(status, text, *headers):
-    """Return a response as frameworks have it: a WSGI application."""
+    """Return a response that is a WSGI application, like those of frameworks."""
 
     def response(environ, start_response):
         start_response(status, [*PLAIN, *headers])
@@ -45,7 +45,7 @@ BUSY = page("503 Service Unavailable", b"the shop is closed", ("X-Page", "busy")
 @pytest.mark.parametrize("verb", ["load", "save"])
 @pytest.mark.parametrize("kind", [StoreUnavailable, StoreError])
 def test_load_and_commit_errors_reach_on_error(app, verb, kind, caplog):
-    """A23: in each form of a body, before the response of the application has started."""
+    """A23: for each form of a body, before the response starts."""
     handler = Handler(BUSY)
     site = Site(app, on_error=handler)
     site.request()
@@ -62,7 +62,7 @@ def test_load_and_commit_errors_reach_on_error(app, verb, kind, caplog):
 
 @pytest.mark.parametrize("app", [*FORMS])
 def test_damaged_store_is_503(app, caplog):
-    """A23: an operator must act, and the visitor may try again later."""
+    """A23: an operator must repair it; the visitor may retry later."""
     site = Site(app)
     site.request()
     site.store.fail("save", error=StoreError("the file is damaged"))
@@ -77,7 +77,7 @@ def test_damaged_store_is_503(app, caplog):
     ("accept", "content_type"),
     [("application/json", "application/json"), (None, "text/plain; charset=utf-8")],
 )
-def test_default_answer_has_the_form_that_the_client_accepts(accept, content_type, caplog):
+def test_default_response_has_the_media_type_that_the_client_accepts(accept, content_type, caplog):
     """A23."""
     site = Site(counting)
     site.request()
@@ -89,8 +89,8 @@ def test_default_answer_has_the_form_that_the_client_accepts(accept, content_typ
     assert len(caplog.records) == 1
 
 
-def test_error_without_an_answer_of_on_error_has_the_default(caplog):
-    """A23: None leaves it to the default."""
+def test_on_error_that_returns_none_keeps_the_default(caplog):
+    """A23: the default response is sent."""
     site = Site(counting, on_error=lambda environ, error: None)
     site.request()
     site.store.fail("load")
@@ -105,8 +105,8 @@ class TestCommitErrors:
         return iter([b"saved"])
 
     @pytest.mark.parametrize("keep", [False, True])
-    def test_session_over_the_limit_can_be_answered(self, keep):
-        """A23: nothing of it is written, also with save_on_error."""
+    def test_on_error_responds_to_a_session_over_the_limit(self, keep):
+        """A23: nothing is written, also with save_on_error."""
         handler = Handler(page("413 Content Too Large", b"too many items"))
         site = Site(self.too_large, max_bytes=1_000, on_error=handler, save_on_error=keep)
         site.app.app = counting
@@ -119,14 +119,14 @@ class TestCommitErrors:
         assert isinstance(error, SessionTooLarge)
         assert site.data() == {"n": 1}
 
-    def test_without_on_error_it_is_raised_to_the_server(self):
+    def test_session_over_the_limit_is_raised_to_the_server_without_on_error(self):
         """A23."""
         site = Site(self.too_large, max_bytes=1_000)
         answer = site.request()
         assert answer.status.startswith("500")
         assert isinstance(answer.error, SessionTooLarge)
 
-    def test_refused_login_can_be_answered(self):
+    def test_on_error_responds_to_a_refused_login(self):
         """A23: LimitReached is found at the commit."""
 
         def login(environ, start_response):
@@ -168,7 +168,7 @@ class TestRequirements:
         return [user.encode()]
 
     def test_missing_login_is_401(self):
-        """A23, A10: and what the handler wrote is dropped."""
+        """A23, A10: the changes of the handler are dropped."""
         site = Site(self.members)
         answer = site.request()
         assert answer.status == "401 Unauthorized"
@@ -205,9 +205,9 @@ class TestRequirements:
         assert (answer.status, answer.get("location")) == ("303 See Other", "/login")
 
 
-class TestWhatIsKept:
-    def test_answer_clears_the_cookie_of_a_destroyed_session(self):
-        """A10: destroying is kept, and the error response deletes the cookie."""
+class TestCommitsOfErrorResponses:
+    def test_error_response_clears_the_cookie_of_a_destroyed_session(self):
+        """A10: the session is destroyed although the request failed."""
 
         def app(environ, start_response):
             environ["sojourn.session"].destroy()
@@ -221,7 +221,7 @@ class TestWhatIsKept:
         assert "Max-Age=0" in answer.get("set-cookie")
         assert site.data() == {}
 
-    def test_answer_carries_the_ticket_of_a_rotation(self):
+    def test_error_response_has_the_ticket_of_a_rotation(self):
         """A10, A9."""
 
         def app(environ, start_response):
@@ -238,8 +238,8 @@ class TestWhatIsKept:
 
 
 class TestOnError:
-    def test_errors_of_the_application_are_its_own(self):
-        """A23: on_error is called for errors of sojourn only."""
+    def test_on_error_is_not_called_for_errors_of_the_application(self):
+        """A23: only for errors of sojourn."""
 
         def app(environ, start_response):
             raise ValueError("a bug")
@@ -250,7 +250,7 @@ class TestOnError:
         assert handler.calls == []
 
     def test_error_after_the_first_byte_is_raised(self):
-        """A23: the response cannot be replaced any more."""
+        """A23: the response can no longer be replaced."""
 
         def app(environ, start_response):
             start_response("200 OK", [*PLAIN])
@@ -262,7 +262,7 @@ class TestOnError:
         assert isinstance(answer.error, LoginRequired)
         assert handler.calls == []
 
-    def test_failing_handler_is_raised_and_the_body_is_closed(self):
+    def test_error_of_on_error_is_raised_and_the_body_is_closed(self):
         """A23."""
         closed = []
 
@@ -310,6 +310,6 @@ class TestOnError:
         assert site.request().body == b"the shop is closed"
         assert closed == [True]
 
-    def test_it_must_be_a_function(self):
+    def test_on_error_must_be_a_function(self):
         with pytest.raises(ConfigurationError, match="on_error expects a function"):
             Site(counting, on_error="503.html")

@@ -1,4 +1,4 @@
-"""What the WSGI frameworks use of an exchange: loading late, committing early, their handlers."""
+"""WSGI frameworks: loading at the first access, committing early, error handlers."""
 
 import pytest
 
@@ -16,7 +16,7 @@ FAILURE = StoreUnavailable("the store is down")
 
 
 class World:
-    """An application whose framework loads sessions by itself."""
+    """An application whose framework loads the session at its first access."""
 
     def __init__(self, *, store=None, error_handler=None, autoload=False, **options):
         self.store = store or FaultyStore(MemoryStore())
@@ -95,7 +95,7 @@ class TestLoading:
         _, headers, _ = world.get(lambda environ, start: (start("200 OK", []), iter([b"a"]))[1])
         assert headers == {}
 
-    def test_the_path_is_that_of_the_request(self):
+    def test_path_is_that_of_the_original_request(self):
         """A framework may change PATH_INFO while it resolves the route."""
         world = World(on_store_failure={"/reports": "anonymous"}).begin()
 
@@ -109,7 +109,7 @@ class TestLoading:
         assert world.get(page, "/other")[0] == "503 Service Unavailable"
 
     def test_a_second_middleware_loads_nothing(self, world):
-        """As in an application that is mounted with its own middleware."""
+        """For example in a mounted application with its own middleware."""
 
         def page(environ, start_response):
             assert SESSION not in environ
@@ -118,14 +118,14 @@ class TestLoading:
         inner = SessionMiddleware(page, world.sessions, autoload=False)
         assert world.get(inner)[0] == "200 OK"
 
-    def test_a_second_middleware_loads_what_the_outer_one_leaves_out(self, world):
+    def test_second_middleware_loads_if_the_first_does_not(self, world):
         def page(environ, start_response):
             assert environ[SESSION]["n"] == 0
             return respond()(environ, start_response)
 
         assert world.get(SessionMiddleware(page, world.sessions))[0] == "200 OK"
 
-    def test_a_session_after_the_response_is_an_error(self, world):
+    def test_loading_after_the_response_is_an_error(self, world):
         environs = []
 
         def page(environ, start_response):
@@ -141,7 +141,7 @@ class TestLoading:
 
 class TestCommit:
     def committing(self, change, *, status=200, failing=None):
-        """Return a page of a framework that commits before its error handlers are done."""
+        """Return a page of a framework that commits before its error handlers finish."""
 
         def page(environ, start_response):
             session = get_session(environ)
@@ -177,7 +177,7 @@ class TestCommit:
         assert world.data() == {"n": 0}
 
     def test_a_failed_store_is_503(self, world):
-        """A15, A23: the framework has answered the error with 500."""
+        """A15, A23: the framework sent a 500 for the error."""
         world.store.fail("save", error=FAILURE)
         failing = []
         page = self.committing(lambda session: session.update(n=1), failing=failing)
@@ -185,7 +185,7 @@ class TestCommit:
         assert (status, headers["retry-after"], body) == ("503 Service Unavailable", "2", b"page")
         assert failing == [FAILURE]
 
-    def test_a_session_that_is_too_large_is_the_frameworks_to_answer(self, world):
+    def test_session_over_the_limit_is_raised_to_the_framework(self, world):
         """A23."""
         failing = []
         page = self.committing(lambda session: session.update(n="x" * 100_000), failing=failing)
@@ -193,15 +193,15 @@ class TestCommit:
         assert [type(error) for error in failing] == [SessionTooLarge]
         assert world.data() == {"n": 0}
 
-    def test_a_failed_request_ends_its_session(self, world):
-        """A10, A24: None in the place of the session ends it."""
+    def test_failed_request_destroys_a_session_replaced_by_none(self, world):
+        """A10, A24: None destroys the session."""
 
         def page(environ, start_response):
             get_session(environ)
             environ[SESSION] = None
             environ[EXCHANGE].settle(ValueError())
             environ[EXCHANGE].settle(ValueError())  # once
-            environ[EXCHANGE].commit_response(200)  # nothing any more
+            environ[EXCHANGE].commit_response(200)  # no further commit
             return respond("500 X")(environ, start_response)
 
         _, headers, _ = world.get(page)
@@ -214,7 +214,7 @@ class TestCommit:
         return [b"page"]
 
     def settled(self, act, *, response=None):
-        """Return a page whose error is answered by a handler that acts."""
+        """Return a page whose error handler calls ``act``."""
 
         def page(environ, start_response):
             get_session(environ)["n"] = 1
@@ -231,14 +231,14 @@ class TestCommit:
             lambda environ: environ.update({SESSION: None}),
         ],
     )
-    def test_the_handler_of_an_error_may_end_the_session(self, world, act):
+    def test_error_handler_may_destroy_the_session(self, world, act):
         """A10, A24: the response clears the cookie."""
         status, headers, _ = world.get(self.settled(act))
         assert (status, headers["x-own"]) == ("418 X", "1")
         assert "Max-Age=0" in headers["set-cookie"]
         assert world.data() == {}
 
-    def test_a_response_that_announces_a_logout_is_503_if_the_store_fails(self, world):
+    def test_logout_response_becomes_503_if_the_delete_fails(self, world):
         """A10, A23: with the headers of the application."""
 
         def act(environ):
@@ -252,7 +252,7 @@ class TestCommit:
         world.store.heal()
         assert world.data() == {"n": 0}
 
-    def test_the_stream_of_an_error_may_end_the_session(self, world):
+    def test_stream_of_an_error_response_may_destroy_the_session(self, world):
         """A10, A11."""
         session = []
 
@@ -269,8 +269,8 @@ class TestCommit:
         assert world.get(self.settled(lambda environ: None, response=stream))[2] == b"firstlast"
         assert world.data() == {}
 
-    def test_a_wrong_replacement_of_a_failed_request_is_logged(self, world, caplog):
-        """A24: it does not hide the error."""
+    def test_invalid_replacement_in_a_failed_request_is_logged(self, world, caplog):
+        """A24: the error of the request is raised."""
 
         def page(environ, start_response):
             get_session(environ)["n"] = 1
@@ -281,8 +281,8 @@ class TestCommit:
         assert "was not adopted" in caplog.text
         assert world.data() == {"n": 0}
 
-    def test_a_handler_that_runs_again_keeps_the_mark_of_a_client_that_has_written(self):
-        """N3: the first run has written the session, and the second one reads only."""
+    def test_repeated_handler_keeps_the_read_your_writes_cookie(self):
+        """N3: the first run wrote the session; the second one only reads."""
         bus = Bus()
         store = OneStore(FaultyStore(MemoryStore()), [bus], bus)
         world = World(store=store, near_cache="2 seconds").begin()
@@ -299,8 +299,8 @@ class TestCommit:
         world.sessions.close()
         assert headers["set-cookie"].startswith("sid-written=1;")
 
-    def test_a_handler_that_runs_again_loses_its_first_changes(self, world):
-        """As of a transaction that is repeated."""
+    def test_repeated_handler_drops_the_changes_of_the_first_run(self, world):
+        """Like a repeated transaction."""
 
         def page(environ, start_response):
             get_session(environ)["n"] = 1
@@ -322,7 +322,7 @@ class TestErrorHandler:
 
         return page
 
-    def test_it_answers_with_the_request_of_the_framework(self):
+    def test_error_handler_gets_the_request_of_the_framework(self):
         handled = []
 
         def handler(environ, error):
@@ -343,26 +343,26 @@ class TestErrorHandler:
         ("error", "status"),
         [(FAILURE, "503 Service Unavailable"), (SessionRequired("log in"), "401 Unauthorized")],
     )
-    def test_without_an_answer_the_response_is_the_default(self, error, status):
+    def test_error_handler_that_returns_none_keeps_the_default(self, error, status):
         world = World(error_handler=lambda environ, error: None)
         assert world.get(self.failing(error))[0] == status
 
     @pytest.mark.parametrize(
         "error", [ValueError("own"), sojourn.errors.ConfigurationError("wrong")]
     )
-    def test_it_is_not_called_for_other_errors(self, error):
+    def test_error_handler_is_not_called_for_other_errors(self, error):
         world = World(error_handler=lambda environ, error: pytest.fail("must not be called"))
         with pytest.raises(type(error)):
             world.get(self.failing(error))
 
-    def test_a_failing_answer_is_raised(self):
+    def test_error_of_the_error_handler_is_raised(self):
         def handler(environ, error):
             raise LookupError("planned by the test")
 
         with pytest.raises(LookupError):
             World(error_handler=handler).get(self.failing(FAILURE))
 
-    def test_a_store_that_fails_before_the_page_is_answered(self):
+    def test_error_handler_responds_to_a_failed_load(self):
         world = World(error_handler=lambda environ, error: respond("409 X"), autoload=True).begin()
         world.store.fail("load")
         assert (
