@@ -184,7 +184,7 @@ def quart_does_not_recognise_the_end_of_a_session(find_ended):
 @canary(
     "A23",
     f"{FRAMEWORKS}.blacksheep.installation:_SessionComponent._commit",
-    tests="test_blacksheep.py::TestErrors::test_a_handler_answers",
+    tests="test_blacksheep.py::TestErrors::test_error_handler_responds",
 )
 def blacksheep_commits_after_the_error_handlers(commit):
     async def faulty(self, request, response, exchange):
@@ -215,7 +215,7 @@ def bottle_does_not_call_error_handlers(call_on_error):
     "A23",
     f"{FRAMEWORKS}.falcon.component:WSGIComponent.process_response",
     f"{FRAMEWORKS}.falcon.component:ASGIComponent.process_response",
-    tests="test_falcon.py::TestErrors::test_a_handler_answers test_an_async_handler_answers",
+    tests="test_falcon.py::TestErrors::test_error_handler test_async_error_handler",
 )
 def falcon_commits_after_the_error_handlers(process_response):
     def faulty(self, req, resp, resource, req_succeeded):
@@ -252,7 +252,7 @@ def a_login_of_litestar_sets_no_user(log_in):
 @canary(
     "W4",
     f"{FRAMEWORKS}.litestar.errors:close_socket",
-    tests="test_litestar.py::TestSockets::test_a_missing_login_is_4401",
+    tests="test_litestar.py::TestSockets::test_missing_login_closes_with_4401",
     raises="WebSocketDisconnect",
 )
 def litestar_closes_sockets_without_the_reason(close_socket):

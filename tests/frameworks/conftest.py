@@ -1,4 +1,4 @@
-"""Fixtures of the tests of frameworks, and which of them `make test` leaves out."""
+"""Fixtures of the framework tests, and the marker of those that `make test` omits."""
 
 import pytest
 
@@ -15,7 +15,7 @@ EVERYDAY = frozenset({"TestAiohttp", "TestDjango", "TestDjangoWSGI", "TestFlask"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the law suites that are left out as slow, before slow tests are deselected."""
+    """Mark the law suites that `make test` omits as slow, before slow tests are deselected."""
     for item in items:
         suite = getattr(item, "cls", None)
         if (

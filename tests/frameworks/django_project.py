@@ -13,7 +13,7 @@ from sojourn.testing import FaultyStore
 DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
 OURS = "sojourn.frameworks.django.SessionMiddleware"
 
-#: The middleware of a project, without that of sessions.
+#: The middleware of a project, without the session middleware.
 OTHERS = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -26,7 +26,7 @@ _migrated = []
 
 @pytest.fixture
 def middleware(request):
-    """Return the session middleware; the tests of one kind choose another."""
+    """Return the session middleware; tests override it by indirect parametrization."""
     return getattr(request, "param", OURS)
 
 

@@ -13,7 +13,7 @@ PAUSE = 0.005
 
 
 async def pause():
-    """Let other requests run: in the event loop, or in other threads or greenlets."""
+    """Sleep, so that other requests run: in the event loop, or in other threads or greenlets."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -36,7 +36,7 @@ async def items(session):
 
 
 async def own(session):
-    """Respond with the visitor's own random name, read before and after a pause."""
+    """Respond with the visitor's random name, read before and after a pause."""
     name = session.setdefault("name", secrets.token_hex(4))
     await pause()
     return HandlerResponse(body=f"{name} {session['name']}".encode())

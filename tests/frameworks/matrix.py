@@ -9,7 +9,7 @@ WSGI = ("gunicorn", "gunicorn-gthread", "gunicorn-gevent", "granian-wsgi")
 OWN = "own"
 
 
-#: Servers of several processes, for which the memory store is none.
+#: Servers with several processes, which cannot share the memory store.
 SEVERAL_PROCESSES = frozenset({"gunicorn-aiohttp", "sanic-workers"})
 
 

@@ -18,7 +18,7 @@ module = import_module(f"tests.frameworks.apps.{os.environ['FRAMEWORK']}_app")
 def create():
     """Return a new application.
 
-    TRANSPORT is how tickets travel; LEGACY_SECRET is that of the visitors' present cookies.
+    TRANSPORT is the option ``transport``; LEGACY_SECRET signed the visitors' existing cookies.
     """
     options = {"transport": os.environ.get("TRANSPORT", "cookie").split(",")}
     legacy = os.environ.get("LEGACY_SECRET")

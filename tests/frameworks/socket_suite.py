@@ -21,7 +21,7 @@ CLOSED_WITHIN = 1.0
 
 
 async def react(session, message):
-    """Answer one message of a socket."""
+    """Reply to one message of a socket."""
     match message:
         case "write":
             return str(session.increment("n"))
@@ -79,7 +79,7 @@ def names_of(cookies):
 
 
 async def closed(socket):
-    """Return code and reason of a socket that is closed soon."""
+    """Wait for the close of a socket; return its code and reason."""
     with pytest.raises(ConnectionClosed) as caught:
         await asyncio.wait_for(socket.recv(), CLOSED_WITHIN)
     return caught.value.rcvd.code, caught.value.rcvd.reason
@@ -109,7 +109,7 @@ class SocketSuite:
         sessions.close()
 
     async def test_a_socket_has_the_session_of_its_page(self):
-        """W1, W2, W3: what one of them writes, the other one reads."""
+        """W1, W2, W3: each reads the changes of the other."""
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:
@@ -129,7 +129,7 @@ class SocketSuite:
             assert await exchange(socket, "who") == "None"
 
     async def test_a_foreign_origin_is_refused(self):
-        """W1, B-43: before the handshake is answered."""
+        """W1, B-43: before the handshake response."""
         async with self.serve() as served:
             await served.get("/write")
             with pytest.raises(InvalidStatus) as refused:
@@ -161,7 +161,7 @@ class SocketSuite:
             assert served.sessions.usage().connections == 0
 
     async def test_a_socket_that_logs_out_is_closed(self):
-        """W4, A7: after the answer to the message."""
+        """W4, A7: after the reply to the message."""
         async with self.serve() as served:
             await served.get("/login")
             async with served.socket() as socket:
@@ -169,7 +169,7 @@ class SocketSuite:
                 assert (await closed(socket))[0] == 4401
             assert (await served.get("/who")).startswith("None")
 
-    async def test_a_rotation_does_not_disturb_a_socket(self):
+    async def test_a_socket_stays_open_after_a_rotation(self):
         """W5."""
         async with self.serve() as served:
             await served.get("/write")
@@ -178,7 +178,7 @@ class SocketSuite:
                 assert await exchange(socket, "write") == "2"
 
     async def test_a_socket_is_closed_when_its_session_expires(self):
-        """W6: without any message."""
+        """W6: also without a message."""
         async with self.serve(timeout="1 second", recheck_interval="30 seconds") as served:
             await served.get("/write")
             async with served.socket() as socket:
@@ -188,7 +188,7 @@ class SocketSuite:
                 assert caught.value.rcvd.code == 4401
                 assert "expired" in caught.value.rcvd.reason
 
-    async def test_a_failing_handler_drops_what_it_changed_last(self):
+    async def test_a_failing_handler_drops_its_uncommitted_changes(self):
         """A10."""
         async with self.serve() as served:
             await served.get("/write")
@@ -200,18 +200,18 @@ class SocketSuite:
                     await asyncio.wait_for(socket.recv(), 10)
             assert await served.get("/read") == "2"
 
-    async def test_a_closed_socket_writes_nothing_old(self):
-        """A6: what was loaded at the handshake is never written back."""
+    async def test_a_closed_socket_does_not_overwrite_newer_data(self):
+        """A6: the data loaded at the handshake is never written back."""
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:
                 assert await exchange(socket, "read") == "1"
                 await served.get("/write")
-            await asyncio.sleep(0.05)  # the server notices the close
+            await asyncio.sleep(0.05)  # the server processes the close
             assert await served.get("/read") == "2"
 
     async def test_a_failing_store_refuses_the_handshake(self):
-        """A15: with 503, and the session is there afterwards."""
+        """A15: with 503; later requests have the session."""
         async with self.serve() as served:
             await served.get("/write")
             served.store.fail("load", times=1)
@@ -222,7 +222,7 @@ class SocketSuite:
             assert await served.get("/read") == "1"
 
     async def test_the_ticket_may_be_a_subprotocol(self, caplog):
-        """W1: it is accepted, in no response and in no log."""
+        """W1: it is accepted; no response or log contains it."""
         async with self.serve(transport=["cookie", "header"]) as served:
             page = await served.http.get("/write", headers={"Authorization": "Session"})
             ticket = f"sojourn-ticket.{page.headers['session-ticket']}"
@@ -234,7 +234,7 @@ class SocketSuite:
             assert ticket not in caplog.text
 
     async def test_the_ticket_may_be_in_the_header_of_a_handshake(self):
-        """W1, W4: from a page of another origin, too; the socket ends with its session."""
+        """W1, W4: from a page of another origin; the socket is closed with its session."""
         async with self.serve(transport="header") as served:
             page = await served.http.get("/login", headers={"Authorization": "Session"})
             header = {"Authorization": f"Session {page.headers['session-ticket']}"}
@@ -249,8 +249,8 @@ class SocketSuite:
                     pass
             assert refused.value.response.status_code == 403
 
-    async def test_a_handshake_continues_the_session_of_another_library(self):
-        """W8: the response sets the cookie and deletes the former one, where it can."""
+    async def test_a_handshake_converts_the_session_of_another_library(self):
+        """W8: the response sets the cookie and deletes the old one, if it can have headers."""
         reader = StarletteCookie(LEGACY_SECRET, user="user")
         options = {"read_legacy": [reader], "read_legacy_until": "2099-12-31"}
         async with self.serve(**options) as served:
@@ -261,12 +261,12 @@ class SocketSuite:
                 assert await exchange(socket, "write") == "8"
                 cookies = names_of(socket.response.headers.get_all("set-cookie"))
                 assert cookies == (["sid", "session"] if self.handshake_has_headers else [])
-            page = await served.http.get("/read")  # the client has ignored the cookies
+            page = await served.http.get("/read")  # the client ignored the cookies
             assert page.text == "8"
             assert names_of(page.headers.get_list("set-cookie")) == ["sid", "session"]
 
     async def test_sockets_after_uninstall_have_no_session(self):
-        """A20: a socket that is open keeps its session."""
+        """A20: an open socket keeps its session."""
         async with self.serve() as served:
             await served.get("/write")
             async with served.socket() as socket:

@@ -1,4 +1,4 @@
-"""The admin application inside of each framework: it gets the session that the host has."""
+"""The admin application mounted in each framework has the session of its host."""
 
 import io
 import re
@@ -49,7 +49,7 @@ def fastapi_app():
 
 
 def lazy_app():
-    """A host that loads no session by itself."""
+    """A host with ``autoload=False``."""
     app = FastAPI()
     sessions = sojourn.install(app, autoload=False, exclude=["/admin/*"], **OPTIONS)
 
@@ -80,7 +80,7 @@ def litestar_app():
 
 
 def quart_app():
-    """Quart mounts no ASGI application; the admin application has a middleware of its own."""
+    """Quart cannot mount an ASGI application; the admin application has its own middleware."""
     app = Quart(__name__)
     sessions = sojourn.install(app, **OPTIONS)
 
@@ -129,7 +129,7 @@ def flask_below_a_prefix():
 
 
 def flask_beside():
-    """A WSGI mount beside of Flask, with a middleware of its own."""
+    """A WSGI mount next to Flask, with its own middleware."""
     app, sessions = flask_host()
     admin = sojourn.wsgi.SessionMiddleware(sojourn.admin.app(sessions, allow=allow), sessions)
     app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/admin/sessions": admin})
@@ -157,7 +157,7 @@ def host(request):
     return client, sessions
 
 
-def test_the_mounted_application_has_the_session_of_its_host(host):
+def test_mounted_application_has_the_session_of_its_host(host):
     client, sessions = host
     client("ada")
     root = client("root")
@@ -180,14 +180,14 @@ def test_the_mounted_application_has_the_session_of_its_host(host):
     assert root.put("/admin/sessions/").status_code == 405
 
 
-def test_the_mount_without_its_slash_leads_to_the_list(host):
+def test_mount_path_without_its_slash_redirects_to_the_list(host):
     client, _ = host
     page = client("root").get("/admin/sessions", follow_redirects=True)
     assert page.status_code == 200
     assert page.url.path.endswith("/admin/sessions/")
 
 
-def test_flask_bounds_the_form_and_reads_only_forms():
+def test_flask_refuses_large_forms_and_other_media_types():
     app, sessions = flask_app()
     client = app.test_client()
     client.get("/login/root")
@@ -197,8 +197,8 @@ def test_flask_bounds_the_form_and_reads_only_forms():
     assert sessions.count() == 1
 
 
-def test_flask_reads_no_form_of_unknown_length():
-    """A body of chunks may be endless; the server gives it without a Content-Length header."""
+def test_flask_refuses_a_form_of_unknown_length():
+    """A chunked body has no Content-Length and may be endless."""
     app, sessions = flask_app()
     client = app.test_client()
     client.get("/login/root")

@@ -1,4 +1,4 @@
-"""aiohttp: the laws of requests through its own server, and what its users expect."""
+"""aiohttp: the laws of requests through its own server, and features of aiohttp."""
 
 import contextlib
 
@@ -40,7 +40,7 @@ class TestAiohttpSockets(SocketSuite):
     running = staticmethod(aiohttp_app.running)
 
     async def test_a_socket_may_create_a_session_before_its_handshake(self):
-        """W8: the cookie travels in the answer to the handshake."""
+        """W8: the handshake response sets the cookie."""
 
         async def greet(request):
             request["session"]["n"] = 1
@@ -56,7 +56,7 @@ class TestAiohttpSockets(SocketSuite):
             assert await text_of(client, "/") == "2"
 
     async def test_middleware_of_the_application_sees_sockets(self):
-        """W1: the session is there in the middleware and in the handler."""
+        """W1: both the middleware and the handler have the session."""
         seen = []
 
         @web.middleware
@@ -80,7 +80,7 @@ class TestAiohttpSockets(SocketSuite):
         assert seen == [None, 1]
 
     async def test_a_session_that_is_revoked_before_the_handshake_closes_the_socket(self):
-        """W7: no gap between the load and the watch."""
+        """W7: between the load and the registration."""
         app = web.Application()
         sessions = aiohttp_sessions.setup(app, store="memory://")
 
@@ -100,7 +100,7 @@ class TestAiohttpSockets(SocketSuite):
             assert socket.close_code == 4401
 
     async def test_a_handler_may_refuse_the_handshake(self):
-        """A2: the response of an HTTP exception carries the cookie."""
+        """A2: the response of an HTTP exception sets the cookie."""
 
         async def refuse(request):
             request["session"]["n"] = 1
@@ -113,7 +113,7 @@ class TestAiohttpSockets(SocketSuite):
             assert "Set-Cookie" in refused.value.headers
 
     async def test_a_socket_without_the_required_user_is_closed_with_the_reason(self):
-        """W4, ASVS 7.4.1: accepted first, because browsers report a refused one without it."""
+        """W4, ASVS 7.4.1: accepted first; browsers hide the reason of a refused handshake."""
 
         async def serve(request):
             request["session"].require_user()
@@ -145,10 +145,10 @@ async def text_of(client, path):
 
 @pytest.mark.anyio
 class TestRequests:
-    """What users of aiohttp expect of requests."""
+    """Features of aiohttp that requests use."""
 
-    async def test_the_members_of_aiohttp_sessions_own_session(self):
-        """Handlers that were written for aiohttp-session stay as they are."""
+    async def test_session_has_the_members_of_aiohttp_session(self):
+        """Handlers written for aiohttp-session work unchanged."""
 
         async def write(request):
             session = await aiohttp_sessions.get_session(request)
@@ -179,7 +179,7 @@ class TestRequests:
             assert (await (await client.get("/show")).json())[0] == {}
 
     async def test_new_session_replaces_the_session(self):
-        """A7, A9: the previous one is destroyed, and its ticket is invalid."""
+        """A7, A9: the previous session is destroyed."""
 
         async def login(request):
             session = await aiohttp_sessions.new_session(request)
@@ -200,7 +200,7 @@ class TestRequests:
             assert await reply.json() == {}
 
     async def test_setup_and_get_session(self):
-        """A4: the names of aiohttp-session."""
+        """A4: the functions of aiohttp-session."""
         app = web.Application()
         sessions = aiohttp_sessions.setup(app, store="memory://")
         assert sojourn.get(app) is sessions
@@ -230,7 +230,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("verb", ["load", "save"])
     async def test_middleware_answers_errors_of_the_session(self, verb):
-        """A23: also one that the application adds after the installation."""
+        """A23: also a middleware added after the installation."""
 
         @web.middleware
         async def errors(request, handler):
@@ -252,8 +252,8 @@ class TestRequests:
             assert await response.json() == {"error": "StoreUnavailable"}
             assert await text_of(client, "/") == "2"
 
-    async def test_an_error_page_of_middleware_becomes_503_if_the_store_failed(self):
-        """A23: a middleware that answers every exception with 500."""
+    async def test_error_page_of_a_middleware_becomes_503_if_the_store_failed(self):
+        """A23: of a middleware that turns every exception into a 500."""
 
         @web.middleware
         async def errors(request, handler):
@@ -275,7 +275,7 @@ class TestRequests:
     @pytest.mark.parametrize("own", [None, "60"])
     @pytest.mark.parametrize("raises", [True, False])
     async def test_a_503_of_middleware_has_retry_after(self, raises, own, verb):
-        """A23: a Retry-After of its own is kept, once."""
+        """A23: an existing Retry-After is kept and sent once."""
         headers = {} if own is None else {"Retry-After": own}
 
         @web.middleware
@@ -296,8 +296,8 @@ class TestRequests:
             assert response.headers.getall("Retry-After") == [own or "2"]
 
     @pytest.mark.parametrize("raises", [True, False])
-    async def test_a_failed_commit_of_what_middleware_has_changed_is_503(self, raises):
-        """A23: after the handler, where aiohttp would close the connection without a response."""
+    async def test_failed_commit_of_changes_by_a_middleware_is_503(self, raises):
+        """A23: at that point aiohttp would close the connection without a response."""
 
         @web.middleware
         async def note(request, handler):
@@ -338,7 +338,7 @@ class TestRequests:
             assert await text_of(client, "/") == "before after before"
 
     async def test_sub_applications_share_the_session(self):
-        """A16: a session is that of the visitor, whatever part of the application answers."""
+        """A16: every part of the application has the visitor's session."""
         app, admin = web.Application(), web.Application()
         admin.add_routes([web.get("/", count)])
         app.add_routes([web.get("/", count)])
@@ -367,11 +367,11 @@ class TestRequests:
             assert response.headers.getall("Cache-Control") == ["private, no-store"]
             assert response.headers.getall("Vary") == ["Accept-Language, Cookie"]
             assert len(response.headers.getall("Set-Cookie")) == 1
-            again = await client.get(place)  # without a ticket: what the application says
+            again = await client.get(place)  # without a ticket: the header of the application
             assert again.headers.getall("Cache-Control") == ["public, max-age=60"]
 
-    async def test_a_sub_application_may_have_sessions_of_its_own(self):
-        """S14: with a realm of its own; the same cookie for both is refused."""
+    async def test_sub_application_may_have_its_own_installation(self):
+        """S14: with its own realm; the same cookie for both is refused."""
         for realm, status in (("admin", 200), ("default", 500)):
             app, admin = web.Application(), web.Application()
             admin.add_routes([web.get("/", count)])
@@ -415,7 +415,7 @@ class TestRequests:
             assert len(store.calls) == calls
 
     async def test_the_session_may_be_replaced(self):
-        """A24: by a mapping; None ends it."""
+        """A24: by a mapping; None destroys it."""
 
         async def replace(request):
             request["session"] = {"n": 7}
@@ -433,8 +433,10 @@ class TestRequests:
             await client.get("/end")
             assert await text_of(client, "/") == "1"
 
-    async def test_files_and_generated_bodies(self, tmp_path):
-        """A11, A13: a file is complete, a generated body may change the session."""
+    async def test_file_is_a_complete_body_and_generated_body_may_change_the_session(
+        self, tmp_path
+    ):
+        """A11, A13."""
         path = tmp_path / "page.txt"
         path.write_text("page")
 
@@ -473,7 +475,7 @@ class TestRequests:
             assert (await client.post("/", headers=headers)).status == 403
             assert (await client.post("/")).status == 200
 
-    async def test_a_visitor_of_a_test_has_a_session(self):
+    async def test_client_with_a_prepared_session(self):
         """A3: the test client sends the cookie of a session that holds the data."""
         app = web.Application()
         app.add_routes([web.get("/", count)])
@@ -483,8 +485,8 @@ class TestRequests:
             assert await text_of(client, "/") == "42"
             assert await visitor.adata() == {"n": 42}
 
-    async def test_an_application_that_has_started_is_refused(self):
-        """A20: the error says where the line belongs."""
+    async def test_started_application_is_refused(self):
+        """A20: the error says where to install sessions."""
         app = web.Application()
         async with TestClient(TestServer(app)):
             with pytest.raises(ConfigurationError, match="before web"):

@@ -63,12 +63,12 @@ def browser(app: Any) -> ASGIClient:
 class TestSession:
     """``request.session``."""
 
-    async def test_a_session_lasts(self):
+    async def test_session_is_kept_between_requests(self):
         """A2, A4."""
         client = browser(make()[0])
         assert [client.get("/count").text for _ in range(3)] == ["1", "2", "3"]
 
-    async def test_the_members_of_blacksheeps_own_session(self):
+    async def test_session_has_the_members_of_blacksheeps_session(self):
         app, _ = make()
         seen: list[bool] = []
 
@@ -101,8 +101,8 @@ class TestSession:
         client.get("/replace")
         assert client.get("/count").text == "42"
 
-    async def test_the_session_as_a_parameter(self):
-        """A1: with ``autoload=False`` other routes cost no store call."""
+    async def test_session_is_bound_to_a_parameter(self):
+        """A1: with ``autoload=False`` other routes make no store call."""
         store = FaultyStore(MemoryStore())
         app, _ = make(store, autoload=False)
 
@@ -124,7 +124,7 @@ class TestSession:
         client.get("/other")
         assert len(store.calls) == calls
 
-    async def test_the_route_decorator(self):
+    async def test_route_decorator_loads_the_session(self):
         app, sessions = make(autoload=False)
 
         @app.router.get("/named/{name}")
@@ -173,7 +173,7 @@ class TestSession:
         sojourn.uninstall(app)
         assert client.get("/count").status_code == 500
 
-    async def test_test_clients_open_a_visitor(self):
+    async def test_test_client_with_a_prepared_session(self):
         """BlackSheep's test client calls the application without ASGI messages."""
         app, _ = make()
         opened = await aopen_session(app, n=5)
@@ -204,7 +204,7 @@ class TestErrors:
     """Law A23: ``app.exceptions_handlers``."""
 
     @pytest.mark.parametrize("call", ["load", "save"])
-    async def test_the_default_is_503(self, call):
+    async def test_failing_store_is_503_by_default(self, call):
         """A15, A23."""
         store = FaultyStore(MemoryStore())
         app, _ = make(store)
@@ -220,8 +220,8 @@ class TestErrors:
 
     @pytest.mark.parametrize("kind", [StoreError, Exception])
     @pytest.mark.parametrize("call", ["load", "save"])
-    async def test_a_handler_answers(self, kind, call):
-        """A23: load and commit."""
+    async def test_error_handler_responds(self, kind, call):
+        """A23: errors of load and commit."""
         store = FaultyStore(MemoryStore())
         app, _ = make(store)
 
@@ -249,7 +249,7 @@ class TestErrors:
 
         assert browser(app).get("/large").status_code == 413
 
-    async def test_a_failed_request_saves_nothing(self):
+    async def test_failed_request_drops_the_changes(self):
         """A10."""
         app, _ = make()
 
@@ -287,7 +287,7 @@ class TestAuthentication:
 
         return browser(app), sessions
 
-    async def test_a_login_sets_the_identity(self):
+    async def test_login_sets_the_identity(self):
         """A9, S15."""
         client, sessions = self.make()
         assert client.get("/me").status_code == 401
@@ -297,7 +297,7 @@ class TestAuthentication:
         await sessions.arevoke_user("ada")
         assert client.get("/me").status_code == 401
 
-    async def test_a_logout_ends_it(self):
+    async def test_logout_removes_the_identity(self):
         """A7."""
         client, sessions = self.make()
         client.post("/login/ada")
@@ -307,7 +307,7 @@ class TestAuthentication:
         assert client.get("/me").status_code == 401
         assert await sessions.acount() == 0
 
-    async def test_the_csrf_check(self):
+    async def test_csrf_token_is_checked(self):
         """The token of the session, in a header or a form field."""
         app, _ = make()
 
@@ -402,7 +402,7 @@ class TestSockets:
             assert (message["code"], message["reason"]) == (4401, "stolen")
             assert time.monotonic() - started < 1
 
-    async def test_a_missing_login_is_4401(self):
+    async def test_missing_login_closes_with_4401(self):
         """W4."""
         client, _ = self.make()
         with (
@@ -412,7 +412,7 @@ class TestSockets:
             socket.receive_text()
         assert caught.value.code == 4401
 
-    async def test_a_handler_that_fails_saves_nothing(self):
+    async def test_failing_handler_drops_its_changes(self):
         """A10."""
         client, _ = self.make()
         client.get("/count")

@@ -1,4 +1,4 @@
-"""BlackSheep: applications that are mounted in one with sojourn have its session."""
+"""BlackSheep: mounted applications have the session of the application they are mounted in."""
 
 import asyncio
 
@@ -35,7 +35,7 @@ def make_app():
 
 
 def make_tree(*, mounted_first, **options):
-    """Return an application and another that it has mounted."""
+    """Return an application and one that is mounted in it."""
     app, child = make_app(), make_app()
     options = {"store": "memory://", "secret": SECRET, **options}
     if not mounted_first:
@@ -52,8 +52,8 @@ def browser(app):
 
 @pytest.mark.parametrize("mounted_first", [True, False])
 class TestMountedApplications:
-    def test_they_have_the_session(self, mounted_first):
-        """A5: one session, in requests and sockets of all."""
+    def test_mounted_applications_share_the_session(self, mounted_first):
+        """A5: in requests and sockets."""
         app, _ = make_tree(mounted_first=mounted_first)
         with browser(app) as client:
             paths = ["/n", "/child/n", "/n"]
@@ -64,14 +64,14 @@ class TestMountedApplications:
             assert client.get("/child/n").text == "5"
 
     def test_patterns_match_the_whole_path(self, mounted_first):
-        """A1: `exclude` names paths as visitors see them."""
+        """A1: for `exclude`."""
         app, _ = make_tree(mounted_first=mounted_first, exclude=["/child/n"])
         with browser(app) as client:
             statuses = [client.get(path).status_code for path in ("/n", "/child/n", "/child/m")]
             assert statuses == [200, 500, 200]
 
-    def test_handlers_of_the_mounted_application_answer_errors(self, mounted_first):
-        """A23: and without one the answer is 503 with Retry-After."""
+    def test_error_handler_of_the_mounted_application_responds(self, mounted_first):
+        """A23: without a handler the response is 503 with Retry-After."""
         store = FaultyStore(MemoryStore())
         app, child = make_tree(mounted_first=mounted_first, store=store)
         with browser(app) as client:
@@ -88,7 +88,7 @@ class TestMountedApplications:
             assert client.get("/child/n").status_code == 429
             assert client.get("/child/n").text == "2"
 
-    def test_an_installation_of_its_own_is_used(self, mounted_first):
+    def test_mounted_application_may_have_its_own_installation(self, mounted_first):
         """A8: another realm has its own cookie and session."""
         app, child = make_tree(mounted_first=mounted_first)
         sojourn.install(child, store="memory://", secret=SECRET, realm="admin")
@@ -98,7 +98,7 @@ class TestMountedApplications:
 
 
 def test_a_mounted_application_that_has_started_is_refused():
-    """Its middleware cannot change any more."""
+    """Its middleware can no longer be changed."""
     app, child = make_app(), make_app()
     sojourn.install(app, store="memory://")
     asyncio.run(child.start())

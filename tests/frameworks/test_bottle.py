@@ -1,4 +1,4 @@
-"""Bottle: the laws of requests, and what its users expect of a session."""
+"""Bottle: the laws of requests, and features of Bottle."""
 
 import bottle
 import pytest
@@ -24,7 +24,7 @@ class TestBottle(RequestSuite):
 
 
 class TestBottleAlone(TestBottle):
-    """A1 to A24 with ``catchall = False``: exceptions reach the server."""
+    """A1 to A24 with ``catchall = False``: exceptions are raised to the server."""
 
     answers_errors = False
 
@@ -64,11 +64,11 @@ def browser(app):
 class TestPlugin:
     """``app.install(SessionPlugin())``."""
 
-    def test_a_parameter_and_the_request_have_the_session(self, browser):
+    def test_parameter_and_request_have_the_session(self, browser):
         assert [browser.get("/visit").text for _ in range(2)] == ["1", "2"]
         assert browser.get("/show").text == "2"
 
-    def test_the_parameter_can_have_another_name(self):
+    def test_parameter_name_is_an_option(self):
         app = bottle.Bottle()
         app.install(SessionPlugin(store="memory://", keyword="visitor"))
         app.get("/", callback=lambda visitor: str(visitor.increment("n")))
@@ -85,7 +85,7 @@ class TestPlugin:
         app.get("/word/<word>", callback=decorate(handler))
         assert browser.get("/word/hello").text == "<hello>"
 
-    def test_a_parameter_of_a_function_that_is_only_used_is_not_passed(self, app, browser):
+    def test_session_parameter_of_a_helper_function_is_not_injected(self, app, browser):
         def helper(session):
             return str(session)
 
@@ -111,7 +111,7 @@ class TestPlugin:
         with pytest.raises(ConfigurationError, match="already"):
             app.install(SessionPlugin(store="memory://"))
 
-    def test_a_route_without_the_plugin_loads_nothing(self, app, browser, store):
+    def test_route_that_skips_the_plugin_loads_no_session(self, app, browser, store):
         """A1: ``skip``."""
         app.get("/plain", callback=lambda: "plain", skip=["session"])
         browser.get("/visit")
@@ -119,8 +119,8 @@ class TestPlugin:
         assert "Vary" not in browser.get("/plain").headers
         assert store.calls == []
 
-    def test_a_route_loads_its_session(self, store):
-        """``autoload=False``: a parameter, the request, or ``@sessions.route``."""
+    def test_route_loads_its_session_without_autoload(self, store):
+        """By a parameter, the request, or ``@sessions.route``."""
         app = bottle.Bottle()
         sessions = sojourn.install(app, store=store, secret=SECRET, autoload=False)
         app.get("/a", callback=lambda session: str(session.increment("n")))
@@ -133,8 +133,8 @@ class TestPlugin:
         browser.get("/d")
         assert store.calls == []
 
-    def test_paths_that_are_left_out_have_no_session(self, store):
-        """Also with other letters than ASCII, which Bottle decodes in the environ."""
+    def test_excluded_paths_have_no_session(self, store):
+        """Also non-ASCII paths, which Bottle decodes in the environ."""
         app = bottle.Bottle()
         sojourn.install(app, store=store, secret=SECRET, exclude=["/žluť/*"])
         app.get("/visit", callback=lambda session: str(session.increment("n")))
@@ -153,7 +153,7 @@ class TestPlugin:
         response = TestApp(app).get("/", status=500, expect_errors=True)
         assert "autoload=False" in response.errors
 
-    def test_a_visitor_with_data(self, app, browser):
+    def test_client_with_a_prepared_session(self, app, browser):
         open_session(app, visits=7).add_to_jar(browser.cookiejar)
         assert browser.get("/show").text == "7"
 
@@ -174,7 +174,7 @@ class TestPlugin:
 
 
 class TestMount:
-    """Applications below others."""
+    """Mounted applications."""
 
     def test_a_mounted_application_has_the_session(self, app, browser):
         child = bottle.Bottle()
@@ -186,7 +186,7 @@ class TestMount:
         assert browser.get("/child/visit").text == "2"
         assert browser.get("/child/show").text == "2"
 
-    def test_sessions_below_others_are_refused(self, app):
+    def test_installation_in_a_mounted_application_is_refused(self, app):
         child = bottle.Bottle()
         child.install(SessionPlugin(store="memory://", realm="child"))
         child.get("/visit", callback=lambda session: "")
@@ -198,7 +198,7 @@ class TestMount:
 class TestResponses:
     """When the session is committed."""
 
-    def test_raised_responses_are_no_failures(self, app, browser):
+    def test_raised_responses_keep_the_changes(self, app, browser):
         @app.get("/redirect")
         def redirect(session):
             session["visits"] = 5
@@ -220,7 +220,7 @@ class TestResponses:
         assert browser.get("/show").text == "6"
 
     def test_a_generator_commits_at_its_end(self, app, browser):
-        """A11; before its first part it may create a session."""
+        """A11: before its first part it may create a session."""
 
         @app.get("/stream")
         def stream(session):
@@ -243,10 +243,10 @@ class TestResponses:
 
 
 class TestErrors:
-    """A23: errors are answered by the application's error handlers."""
+    """A23: the application's error handlers respond to errors."""
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_the_handler_of_503_answers_a_failing_store(self, app, browser, store, verb):
+    def test_handler_of_503_responds_to_a_failing_store(self, app, browser, store, verb):
         @app.error(503)
         def unavailable(error):
             assert isinstance(error.exception, StoreUnavailable)
@@ -260,7 +260,7 @@ class TestErrors:
         assert browser.get("/show").text == "1"
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_the_handler_of_500_answers_with_503(self, app, browser, store, verb):
+    def test_response_of_the_500_handler_becomes_503(self, app, browser, store, verb):
         app.error(500, callback=lambda error: f"failed: {type(error.exception).__name__}")
         browser.get("/visit")
         store.fail(verb)
@@ -269,7 +269,7 @@ class TestErrors:
         assert response.headers["Retry-After"]
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_503_is_the_default(self, browser, store, verb):
+    def test_failing_store_is_503_by_default(self, browser, store, verb):
         browser.get("/visit")
         store.fail(verb)
         response = browser.get("/visit", status=503, headers={"Accept": "application/json"})
@@ -280,7 +280,7 @@ class TestErrors:
         app.get("/account", callback=lambda session: session.require_user())
         assert browser.get("/account", status=401).headers["WWW-Authenticate"] == "Session"
 
-    def test_the_handler_of_401_answers_a_missing_login(self, app, browser):
+    def test_handler_of_401_responds_to_a_missing_login(self, app, browser):
         app.get("/account", callback=lambda session: session.require_user())
         app.error(401, callback=lambda error: "please log in")
         assert browser.get("/account", status=401).text == "please log in"
@@ -300,7 +300,7 @@ class TestErrors:
             assert TestApp(app).get("/", status=413).text == "too large"
 
     def test_a_route_continues_without_its_session(self, app, browser, store):
-        """A15: by its configuration."""
+        """A15: by the configuration of the route."""
 
         @app.get("/news", session={"on_store_failure": "anonymous"})
         def news(session):

@@ -25,7 +25,7 @@ NAMES = sorted(
 
 
 async def own(session):
-    """Respond with the visitor's own name, read before and after other requests ran."""
+    """Respond with the visitor's name, read before and after other requests ran."""
     name = session.setdefault("name", session.id)
     for _ in range(3):
         try:

@@ -1,4 +1,4 @@
-"""A request with the ticket in a header, and no cookie, needs no CSRF token of its framework."""
+"""A request with the ticket in a header and no cookie needs no CSRF token of the framework."""
 
 import asyncio
 
@@ -77,7 +77,7 @@ def django_asgi_app():
 
 
 async def send(transport, headers):
-    """Return the status of a request that changes something."""
+    """Return the status of an unsafe request."""
     if isinstance(transport, httpx.WSGITransport):
         request = httpx.Request("POST", URL, headers=headers)
         return (await asyncio.to_thread(transport.handle_request, request)).status_code
@@ -89,8 +89,8 @@ async def send(transport, headers):
 @pytest.mark.parametrize(
     "create", [django_asgi_app, flask_app, litestar_app, pyramid_app, quart_app]
 )
-async def test_only_requests_with_the_header_alone_need_no_token(create):
-    """B-43: browsers send cookies by themselves, and never this header."""
+async def test_only_requests_with_the_header_and_without_a_cookie_need_no_token(create):
+    """B-43: browsers add cookies automatically, but not this header."""
     transport, sessions = create()
     async with sessions.open(headers={"Authorization": "Session"}) as visit:
         visit.session.login("ada")

@@ -74,8 +74,8 @@ def test_staff_with_the_permission_revokes_sessions(site):
     assert "The session was revoked." in client.get("/admin/sessions/").text
 
 
-def test_users_are_found_and_shown_by_their_names(site):
-    """Sessions hold primary keys; support knows names."""
+def test_users_are_found_by_their_user_names(site):
+    """Sessions store primary keys; the admin pages show user names."""
     _, ada = log_in("ada@example.com")
     client, _ = log_in("root", is_staff=True, is_superuser=True)
     with site.open(url="http://localhost/") as visit:
@@ -95,8 +95,8 @@ def test_users_are_found_and_shown_by_their_names(site):
 
 
 @pytest.mark.parametrize("user", ["a\0b", "9" * 40, "-1", "\u0661"])
-def test_odd_texts_find_no_user_and_are_no_error(site, user):
-    """Neither a NUL character nor a number beyond the primary key's range reaches the database."""
+def test_search_for_invalid_text_finds_no_user(site, user):
+    """A NUL character or a number beyond the primary key's range is not sent to the database."""
     client, _ = log_in("root", is_staff=True, is_superuser=True)
     with site.open(url="http://localhost/") as visit:
         visit.session.login(user)
@@ -106,7 +106,7 @@ def test_odd_texts_find_no_user_and_are_no_error(site, user):
     assert client.get("/admin/sessions/revoke-user", {"user": user}).status_code == 200
 
 
-def test_staff_with_the_view_permission_reads(site):
+def test_staff_with_the_view_permission_can_only_read(site):
     client, _ = log_in("reader", "view_session", is_staff=True)
     page = client.get("/admin/sessions/")
     assert page.status_code == 200
@@ -118,19 +118,19 @@ def test_staff_with_the_view_permission_reads(site):
     ("fields", "permissions"),
     [({}, ["delete_session"]), ({"is_staff": True}, []), ({}, [])],
 )
-def test_others_are_refused(site, fields, permissions):
+def test_users_without_a_permission_are_refused(site, fields, permissions):
     client, _ = log_in("ada", *permissions, **fields)
     assert client.get("/admin/sessions/").status_code == 403
 
 
-def test_visitors_are_sent_to_the_login_of_djangos_admin(site):
+def test_visitors_are_redirected_to_the_login_of_djangos_admin(site):
     answer = Client().get("/admin/sessions/?user=1")
     assert answer.status_code == 302
     assert answer["location"] == "/admin/login/?next=/admin/sessions/%3Fuser%3D1"
     assert Client().post("/admin/sessions/revoke-all").status_code == 403
 
 
-def test_the_style_is_found_below_the_prefix(site):
+def test_style_sheet_is_served_below_the_prefix(site):
     client, _ = log_in("root", is_staff=True, is_superuser=True)
     style = re.search('href="../(style-[^"]+)"', client.get("/admin/sessions/sessions/x").text)
     answer = client.get(f"/admin/sessions/{style[1]}")

@@ -1,4 +1,4 @@
-"""Django's login machinery: users of sessions, password changes, messages, CSRF, the admin."""
+"""django.contrib.auth: users of sessions, password changes, messages, CSRF, the admin."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ def who(client):
 
 
 def test_a_login_binds_the_user(project, ada):
-    """ASVS 7.2.4: a new ticket, the old one is dead at once, the data stays."""
+    """ASVS 7.2.4: the ticket is replaced, the old one is invalid at once, the data is kept."""
     client = Client()
     client.get("/count/")
     before = client.cookies["sessionid"].value
@@ -82,8 +82,8 @@ def test_force_login(project, ada):
     assert project.list_user(ada.pk) == []
 
 
-def test_a_logout_ends_the_session(project, ada):
-    """A7: the record is gone, the cookie is cleared, and the old cookie is dead."""
+def test_a_logout_destroys_the_session(project, ada):
+    """A7: the record is deleted, the cookie is cleared, and the old cookie is invalid."""
     client = login()
     before = client.cookies["sessionid"].value
     response = client.post("/logout/")
@@ -93,8 +93,8 @@ def test_a_logout_ends_the_session(project, ada):
     assert who(client) == ""
 
 
-def test_revocation_ends_the_login(project, ada):
-    """S16: ``revoke_user`` and ``revoke`` end Django's login."""
+def test_a_revocation_logs_the_user_out(project, ada):
+    """S16: ``revoke_user`` and ``revoke`` end the login of django.contrib.auth."""
     one, two = login(), login()
     assert len(project.list_user(ada.pk)) == 2
     project.revoke(project.list_user(ada.pk)[0].id)
@@ -103,8 +103,8 @@ def test_revocation_ends_the_login(project, ada):
     assert who(one) == who(two) == ""
 
 
-def test_a_password_change_ends_the_other_sessions(project, ada):
-    """ASVS 7.4.3: this session stays, with a new ticket."""
+def test_a_password_change_revokes_the_other_sessions(project, ada):
+    """ASVS 7.4.3: the session that changed it gets a new ticket."""
     mine, other = login(), login()
     before = mine.cookies["sessionid"].value
     form = {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
@@ -116,7 +116,7 @@ def test_a_password_change_ends_the_other_sessions(project, ada):
     login(password=NEW)
 
 
-def test_a_password_change_elsewhere_ends_all_sessions(project, ada):
+def test_a_password_change_without_a_session_revokes_all_sessions(project, ada):
     """ASVS 7.4.3: by a command, the admin, or a form for a forgotten password."""
     client = login()
     ada.set_password(NEW)
@@ -125,8 +125,8 @@ def test_a_password_change_elsewhere_ends_all_sessions(project, ada):
     assert who(client) == ""
 
 
-def test_a_password_change_outside_of_a_request_keeps_no_session(project, ada):
-    """ASVS 7.4.3: sessions that a test or a worker has opened before did not make the change."""
+def test_a_password_change_outside_of_a_request_revokes_all_sessions(project, ada):
+    """ASVS 7.4.3: also a session that a test or a worker opened before in the same thread."""
     client, other = Client(), Client()
     client.force_login(ada)
     other.force_login(ada)
@@ -137,8 +137,8 @@ def test_a_password_change_outside_of_a_request_keeps_no_session(project, ada):
     assert project.list_user(ada.pk) == []
 
 
-def test_a_password_change_in_a_transaction_ends_what_began_before_its_commit(project, ada):
-    """ASVS 7.4.3: until the commit the previous password opens sessions."""
+def test_a_password_change_in_a_transaction_revokes_logins_before_its_commit(project, ada):
+    """ASVS 7.4.3: until the commit the previous password is valid."""
     with transaction.atomic():
         ada.set_password(NEW)
         ada.save()
@@ -149,8 +149,8 @@ def test_a_password_change_in_a_transaction_ends_what_began_before_its_commit(pr
     assert project.list_user(ada.pk) == []
 
 
-def test_an_unusable_password_ends_the_sessions(project, ada):
-    """ASVS 7.4.3: at once; a user who has never had a usable one stays logged in at each save."""
+def test_an_unusable_password_revokes_the_sessions(project, ada):
+    """ASVS 7.4.3: at once; later saves of such a user revoke nothing."""
     client = login()
     ada.set_unusable_password()
     ada.save()
@@ -162,7 +162,7 @@ def test_an_unusable_password_ends_the_sessions(project, ada):
     assert len(project.list_user(ada.pk)) == 1
 
 
-def test_only_a_saved_field_ends_sessions(project, ada):
+def test_only_a_saved_field_revokes_sessions(project, ada):
     """A save of other fields does not store the password or the deactivation."""
     client = login()
     ada.set_unusable_password()
@@ -172,7 +172,7 @@ def test_only_a_saved_field_ends_sessions(project, ada):
     assert len(project.list_user(ada.pk)) == 1
 
 
-def test_a_deactivated_user_loses_the_sessions(project, ada):
+def test_a_deactivated_users_sessions_are_revoked(project, ada):
     """ASVS 7.4.2: at once, with the reason."""
     client = login()
     [info] = project.list_user(ada.pk)
@@ -188,8 +188,8 @@ def test_a_deactivated_user_loses_the_sessions(project, ada):
 @override_settings(
     AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.AllowAllUsersModelBackend"]
 )
-def test_a_backend_may_let_inactive_users_in(project, ada):
-    """Django decides by its backends who stays logged in."""
+def test_inactive_users_stay_logged_in_if_the_backend_allows(project, ada):
+    """With ``AllowAllUsersModelBackend``."""
     client = login()
     ada.is_active = False
     ada.save()
@@ -198,7 +198,7 @@ def test_a_backend_may_let_inactive_users_in(project, ada):
 
 
 class PermissionsBackend:
-    """Decides on permissions alone, so it has no ``get_user``."""
+    """A backend for permissions only, without ``get_user``."""
 
     def authenticate(self, request, **credentials):
         return None
@@ -213,8 +213,8 @@ class PermissionsBackend:
         "django.contrib.auth.backends.ModelBackend",
     ]
 )
-def test_a_backend_for_permissions_lets_no_user_in(project, ada):
-    """ASVS 7.4.2: a backend without ``get_user`` does not matter for sessions."""
+def test_a_backend_without_get_user_keeps_no_inactive_user_logged_in(project, ada):
+    """ASVS 7.4.2: a backend for permissions does not authenticate users."""
     client = login()
     ada.is_active = False
     ada.save()
@@ -223,7 +223,7 @@ def test_a_backend_for_permissions_lets_no_user_in(project, ada):
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["instance", "query"])
-def test_a_deleted_user_loses_the_sessions(project, ada, many):
+def test_a_deleted_users_sessions_are_revoked(project, ada, many):
     """ASVS 7.4.2: at once, with the reason."""
     client, key = login(), ada.pk
     ended = []
@@ -234,7 +234,7 @@ def test_a_deleted_user_loses_the_sessions(project, ada, many):
     assert who(client) == ""
 
 
-def test_a_deletion_in_a_transaction_ends_what_began_before_its_commit(project, ada):
+def test_a_deletion_in_a_transaction_revokes_logins_before_its_commit(project, ada):
     """ASVS 7.4.2."""
     key = ada.pk
     with transaction.atomic():
@@ -245,8 +245,8 @@ def test_a_deletion_in_a_transaction_ends_what_began_before_its_commit(project, 
     assert project.list_user(key) == []
 
 
-def test_a_fixture_ends_no_session(project, ada, tmp_path):
-    """A raw save, such as that of ``loaddata``, may come before the rest of the data."""
+def test_a_fixture_revokes_no_session(project, ada, tmp_path):
+    """A raw save, such as that of ``loaddata``, may precede related data."""
     login()
     ada.is_active = False
     fixture = tmp_path / "users.json"
@@ -255,8 +255,8 @@ def test_a_fixture_ends_no_session(project, ada, tmp_path):
     assert len(project.list_user(ada.pk)) == 1
 
 
-def test_a_project_without_users_changes_its_models(project):
-    """Sessions need no ``django.contrib.auth``."""
+def test_a_project_without_auth_saves_its_models(project):
+    """Sessions do not require ``django.contrib.auth``."""
     applications = ["django.contrib.contenttypes", "django.contrib.sessions"]
     with override_settings(INSTALLED_APPS=applications):
         SessionStore().save()
@@ -265,7 +265,7 @@ def test_a_project_without_users_changes_its_models(project):
 
 
 def test_a_token_login_binds_no_session(project, ada):
-    """A1: packages that issue tokens send ``user_logged_in``; their clients get no session."""
+    """A1: packages that issue tokens send ``user_logged_in``; no session is created."""
     client = Client()
     response = client.get("/token-login/?user=ada")
     assert response.content == b"token"
@@ -273,8 +273,8 @@ def test_a_token_login_binds_no_session(project, ada):
     assert project.list_user(ada.pk) == []
 
 
-def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
-    """The session of the administrator who changes it stays."""
+def test_a_password_change_by_another_user_revokes_all_sessions(project, ada):
+    """The session of the administrator who changes the password is kept."""
     client = login()
     get_user_model().objects.filter(username="root").delete()
     root = get_user_model().objects.create_superuser("root", password=PASSWORD)
@@ -289,7 +289,7 @@ def test_a_password_change_by_another_user_ends_all_sessions(project, ada):
     assert len(project.list_user(root.pk)) == 1
 
 
-def test_an_upgraded_hash_ends_nothing(project, ada):
+def test_an_upgraded_hash_revokes_nothing(project, ada):
     """Django saves a stronger hash of the same password at a login."""
     client = login()
     hashers = [
@@ -302,8 +302,8 @@ def test_an_upgraded_hash_ends_nothing(project, ada):
     assert who(client) == ""  # by Django's own hash check, as with its own backends
 
 
-def test_an_updated_hash_ends_the_other_sessions(project, ada):
-    """``update_session_auth_hash`` alone, for a password that another program has stored."""
+def test_update_session_auth_hash_revokes_the_other_sessions(project, ada):
+    """Also if another program stored the password."""
     mine, other = login(), login()
     users = get_user_model().objects.filter(pk=ada.pk)
     assert mine.get("/rehash/?password=" + NEW).content == b"updated"
@@ -331,7 +331,7 @@ def test_the_key_after_a_login_is_final(project, ada):
 
 
 def test_receivers_of_logins_see_the_final_key(project, ada):
-    """Also those that were connected earlier: django-axes finds the login by its key."""
+    """Also receivers connected earlier: django-axes finds the login by its key."""
     keys = []
 
     def note(request, **_):
@@ -375,8 +375,8 @@ def test_the_key_after_an_asynchronous_login_is_final(project, ada):
     assert SessionStore(asyncio.run(use())).user == str(ada.pk)
 
 
-def test_another_secret_key_ends_no_session(project, ada):
-    """SECRET_KEY_FALLBACKS: the tickets stay valid, and no session of the user ends."""
+def test_a_rotated_secret_key_revokes_no_session(project, ada):
+    """With SECRET_KEY_FALLBACKS the tickets stay valid."""
     from django.conf import settings
 
     one, two = login(), login()
@@ -412,7 +412,7 @@ def test_csrf_in_the_session(project, middleware):
 
 
 def test_clear_logs_out(project, ada):
-    """A24: the data and the login are gone, and what is written afterwards is kept."""
+    """A24: data and login are removed; later changes are kept."""
     client = login()
     client.get("/clear/")
     assert who(client) == ""

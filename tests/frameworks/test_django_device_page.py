@@ -1,4 +1,4 @@
-"""The device page in a Django project, whose user names are not the users of the sessions."""
+"""The device page in a Django project, where the user of a session is the primary key."""
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -28,8 +28,8 @@ def site(project):  # noqa: F811 - the fixture
 
 
 @pytest.mark.usefixtures("site")
-def test_user_name_that_is_the_key_of_another_user_opens_nothing(ada):  # noqa: F811 - the fixture
-    """A7: the session's user is the primary key, which a user name may equal."""
+def test_user_name_equal_to_the_key_of_another_user_shows_no_other_sessions(ada):  # noqa: F811 - the fixture
+    """A7: a user name may equal another user's primary key."""
     mallory = get_user_model().objects.create_user(str(ada.pk), password="new password")
     for user in (ada, ada, mallory):
         client = Client()
@@ -42,14 +42,14 @@ def test_user_name_that_is_the_key_of_another_user_opens_nothing(ada):  # noqa: 
 
 
 @pytest.mark.usefixtures("site")
-def test_page_needs_no_authentication_of_django():
-    """A project may log in with ``request.session.login`` alone."""
+def test_page_does_not_need_django_contrib_auth():
+    """A project may log users in with ``request.session.login`` only."""
     with override_settings(MIDDLEWARE=[OURS]):
         assert Client().get("/devices/").status_code == 303
 
 
 @pytest.mark.usefixtures("site")
-def test_visitor_is_sent_to_the_login_of_the_project():
+def test_visitor_is_redirected_to_the_login_of_the_project():
     """``LOGIN_URL``, and back to the page."""
     answer = Client().get("/devices/")
     assert (answer.status_code, answer["location"]) == (
@@ -59,8 +59,8 @@ def test_visitor_is_sent_to_the_login_of_the_project():
 
 
 @pytest.mark.usefixtures("site")
-def test_form_needs_no_token_of_django(ada):  # noqa: F811 - the fixture
-    """It has its own, and Django's middleware does not check this view."""
+def test_form_needs_no_csrf_token_of_django(ada):  # noqa: F811 - the fixture
+    """It has its own token; Django's CSRF middleware does not check this view."""
     here, other = Client(enforce_csrf_checks=True), Client()
     for client in (here, other):
         client.force_login(ada)

@@ -43,7 +43,7 @@ pytestmark = [
 
 
 class Point(NamedTuple):
-    """Which JSON writes as an array."""
+    """A named tuple, which JSON encodes as an array."""
 
     x: int
     y: int
@@ -57,14 +57,14 @@ def stored(**data):
     return session
 
 
-def test_it_is_a_session_of_both():
-    """Code that checks for either class finds it."""
+def test_session_is_an_instance_of_both_classes():
+    """Applications may check for either class."""
     assert isinstance(SessionStore(), SessionBase)
     assert isinstance(SessionStore(), Session)
 
 
 def test_the_key_is_a_sealed_ticket(project):
-    """A18, B-48: the key is not in the store, and the public ID opens nothing."""
+    """A18, B-48: the store does not contain the key; the public ID is not a valid key."""
     session = stored(a=1)
     assert SessionStore(session.session_key)["a"] == 1
     assert session.session_key not in repr(project.get(session.id))
@@ -75,7 +75,7 @@ def test_the_key_is_a_sealed_ticket(project):
 
 @pytest.mark.parametrize("key", ["1", "x" * 40, "someunknownkey", ""])
 def test_an_unknown_key_is_never_adopted(key):
-    """A8: a key that was made up gets a new one."""
+    """A8: a session with an invented key gets a new key."""
     session = SessionStore(key)
     assert session.load() == {}
     assert session.session_key is None
@@ -85,8 +85,8 @@ def test_an_unknown_key_is_never_adopted(key):
     assert session.exists(session.session_key)
 
 
-def test_nothing_is_stored_before_it_is_used(project):
-    """A1: a new session costs nothing."""
+def test_unused_session_is_not_stored(project):
+    """A1: a new session makes no store call."""
     session = SessionStore()
     assert not session.accessed
     assert not session.modified
@@ -96,7 +96,7 @@ def test_nothing_is_stored_before_it_is_used(project):
     assert project.store.calls == []
 
 
-def test_parallel_stores_lose_nothing():
+def test_parallel_stores_lose_no_change():
     """A6: two stores that were loaded from one key, and nested changes without ``modified``."""
     key = stored(cart={"apple": 1}).session_key
     one, two = SessionStore(key), SessionStore(key)
@@ -110,8 +110,8 @@ def test_parallel_stores_lose_nothing():
     assert SessionStore(key).load() == {"cart": {"apple": 1, "pear": 2, "plum": 3}, "name": "Ada"}
 
 
-def test_parallel_requests_that_create_the_same_dict_lose_nothing():
-    """A6: ``setdefault`` does not replace what another request has created meanwhile."""
+def test_parallel_setdefault_of_one_dict_loses_no_change():
+    """A6: ``setdefault`` does not replace a value that another request created meanwhile."""
     key = stored(n=1).session_key
     one, two = SessionStore(key), SessionStore(key)
     for store, item in ((one, "apple"), (two, "pear")):
@@ -122,7 +122,7 @@ def test_parallel_requests_that_create_the_same_dict_lose_nothing():
 
 
 def test_modified_may_be_assigned():
-    """Django's users write ``modified = True`` after nested changes; False means: do not save."""
+    """Applications assign True after nested changes; False prevents the save."""
     session = stored(a=[1])
     session.modified = False
     session["a"].append(2)
@@ -132,7 +132,7 @@ def test_modified_may_be_assigned():
 
 
 def test_safe_strings_and_choices_are_plain_values():
-    """As with JSON: Django's own types of text and numbers come back as their base type."""
+    """As with JSON: Django's str and int subclasses are loaded as their base type."""
 
     class Size(models.IntegerChoices):
         LARGE = 2
@@ -142,7 +142,7 @@ def test_safe_strings_and_choices_are_plain_values():
 
 
 def test_a_deleted_session_is_not_restored():
-    """A7: the late save raises UpdateError, and so does one without changes."""
+    """A7: a later save raises UpdateError, also without changes."""
     session = stored(a=1)
     SessionStore(session.session_key).delete()
     session["a"] = 2
@@ -155,15 +155,15 @@ def test_a_deleted_session_is_not_restored():
         other.save()
 
 
-def test_must_create_refuses_a_present_key():
+def test_must_create_refuses_an_existing_key():
     """The contract of ``save(must_create=True)``."""
     session = stored(a=1)
     with pytest.raises(CreateError):
         session.save(must_create=True)
 
 
-def test_cycle_key_ends_the_previous_key_at_once():
-    """Session fixation: a key from before ``cycle_key`` opens nothing, also right after it."""
+def test_cycle_key_invalidates_the_previous_key_at_once():
+    """Session fixation: without a grace period."""
     session = stored(a=1)
     before = session.session_key
     session.cycle_key()
@@ -175,7 +175,7 @@ def test_cycle_key_ends_the_previous_key_at_once():
 
 
 def test_cycle_key_twice_gives_two_keys():
-    """A rotation shortly after another one is carried out, too."""
+    """Also if the second call follows at once."""
     session = stored(a=1)
     keys = {session.session_key}
     for _ in range(2):
@@ -184,8 +184,8 @@ def test_cycle_key_twice_gives_two_keys():
     assert len(keys) == 3
 
 
-def test_flush_ends_the_session(project):
-    """A7: the record is gone, and what follows has another key."""
+def test_flush_destroys_the_session(project):
+    """A7: the record is deleted; a later save has another key."""
     session = stored(a=1)
     before, session_id = session.session_key, session.id
     session.flush()
@@ -200,7 +200,7 @@ def test_flush_ends_the_session(project):
 
 
 def test_another_session_can_be_deleted_by_its_public_id(project):
-    """Lists show the public ID, and an application that stores it can end the session."""
+    """Lists show the public ID; an application that stores it can delete the session."""
     session = stored(a=1)
     assert SessionStore().exists(session.id)
     SessionStore().delete(session.id)
@@ -209,7 +209,7 @@ def test_another_session_can_be_deleted_by_its_public_id(project):
 
 
 def test_a_replaced_key_deletes_nothing():
-    """A9: only the present key is one."""
+    """A9: only the current key is valid."""
     session = stored(a=1)
     before = session.session_key
     session.cycle_key()
@@ -217,15 +217,15 @@ def test_a_replaced_key_deletes_nothing():
     assert session.exists(session.session_key)
 
 
-def test_a_cookie_with_a_public_id_ends_nothing():
-    """The ID grants no access: ``flush`` of a visitor who sends it does not end that session."""
+def test_cookie_with_a_public_id_deletes_nothing():
+    """The ID grants no access: ``flush`` does not delete the session with that ID."""
     session = stored(a=1)
     SessionStore(session.id).flush()
     assert SessionStore(session.session_key).load() == {"a": 1}
 
 
-def test_expiry_of_the_settings():
-    """SESSION_COOKIE_AGE is the longest inactivity."""
+def test_session_cookie_age_is_the_idle_timeout():
+    """SESSION_COOKIE_AGE of Django's settings."""
     clock = FakeClock()
     with override_settings(SESSION_COOKIE_AGE=600, SOJOURN={"store": "memory://", "clock": clock}):
         session = stored(a=1)
@@ -240,7 +240,7 @@ def test_expiry_of_the_settings():
 
 @pytest.mark.parametrize("kind", ["seconds", "timedelta", "datetime"])
 def test_set_expiry_is_enforced_by_the_server(kind):
-    """A17: a number is inactivity, a date is an end; the cookie's age does not matter."""
+    """A17: a number is an idle timeout, a date an expiry; the age of the cookie is not relevant."""
     clock = FakeClock(round(timezone.now().timestamp() * 1000))
     with override_settings(SOJOURN={"store": "memory://", "clock": clock}):
         session = SessionStore()
@@ -259,7 +259,7 @@ def test_set_expiry_is_enforced_by_the_server(kind):
 
 
 def test_set_expiry_may_exceed_the_settings_and_not_options_of_sojourn():
-    """Limits that SOJOURN states are limits."""
+    """The options in ``SOJOURN`` are upper limits."""
     month = 30 * 86_400
     session = SessionStore()
     session.set_expiry(month)
@@ -273,7 +273,7 @@ def test_set_expiry_may_exceed_the_settings_and_not_options_of_sojourn():
 
 
 def test_set_expiry_none_restores_the_settings():
-    """A17: also the end of a session that a date had moved."""
+    """A17: also the absolute expiry after a date was set."""
     session = SessionStore()
     session.set_expiry(timedelta(minutes=1))
     session.save()
@@ -282,8 +282,8 @@ def test_set_expiry_none_restores_the_settings():
     assert (session.expires_at - session.seen_at) > timedelta(days=13)
 
 
-def test_an_expiry_in_the_past_ends_the_session():
-    """As in Django."""
+def test_expiry_in_the_past_expires_the_session():
+    """As with Django's own sessions."""
     session = SessionStore()
     session["a"] = 1
     session.set_expiry(-timedelta(seconds=10))
@@ -303,7 +303,7 @@ def test_clearsessions_purges():
 
 
 def test_every_asynchronous_method():
-    """The twins with an a do the same."""
+    """Each method with the prefix ``a`` has the effect of its synchronous one."""
 
     async def use():
         session = SessionStore()
@@ -346,7 +346,7 @@ def test_every_asynchronous_method():
 
 
 def test_a_synchronous_call_under_an_event_loop_raises_with_advice():
-    """As Django's own backends: it would block every other request."""
+    """Like Django's own backends: it would block every other request."""
 
     async def save():
         with pytest.raises(SynchronousOnlyOperation, match=r"await session\.asave"):
@@ -356,7 +356,7 @@ def test_a_synchronous_call_under_an_event_loop_raises_with_advice():
 
 
 @both_middlewares
-def test_a_visit_costs_what_it_must(project, middleware):
+def test_number_of_store_calls_of_a_request(project, middleware):
     """A1 to A4: no cookie without a write, one load for a reader, one more call for a writer."""
     client = Client()
     assert client.get("/").cookies == {}
@@ -375,7 +375,7 @@ def test_a_visit_costs_what_it_must(project, middleware):
 
 @both_middlewares
 def test_asynchronous_views(project, middleware):
-    """The same, through Django's ASGI handler."""
+    """The number of store calls through Django's ASGI handler."""
 
     async def visit():
         client = AsyncClient()
@@ -385,8 +385,8 @@ def test_asynchronous_views(project, middleware):
 
 
 @both_middlewares
-def test_the_client_opens_a_visitor_whose_session_holds_something(project, middleware):
-    """``client.session`` of Django's test client."""
+def test_django_test_client_has_a_prepared_session(project, middleware):
+    """By ``client.session`` of Django's test client."""
     client = Client()
     session = client.session
     session["cart"] = {"visits": 41}
@@ -396,8 +396,8 @@ def test_the_client_opens_a_visitor_whose_session_holds_something(project, middl
 
 
 @both_middlewares
-def test_a_destroyed_session_loses_its_cookie(project, middleware):
-    """A7: the verb of sojourn, under both middlewares."""
+def test_cookie_of_a_destroyed_session_is_deleted(project, middleware):
+    """A7: ``session.destroy()`` under both middlewares."""
     client = Client()
     client.get("/count/")
     session_id = client.session.id
@@ -408,8 +408,8 @@ def test_a_destroyed_session_loses_its_cookie(project, middleware):
 
 
 @both_middlewares
-def test_the_expiry_is_in_the_cookie(project, middleware):
-    """``set_expiry``: seconds are the cookie's age, 0 ends it with the browser."""
+def test_set_expiry_sets_the_age_of_the_cookie(project, middleware):
+    """Seconds are its Max-Age; with 0 it is a session cookie of the browser."""
     client = Client()
     assert client.get("/remember/?seconds=60").cookies["sessionid"]["max-age"] == 60
     assert client.get("/remember/?seconds=0").cookies["sessionid"]["max-age"] == ""
@@ -420,8 +420,8 @@ def test_the_expiry_is_in_the_cookie(project, middleware):
 
 
 @both_middlewares
-def test_a_change_extends_the_cookie_of_a_limited_session(project, middleware):
-    """``set_expiry(60)`` is the longest inactivity, for the browser as well."""
+def test_change_extends_the_cookie_after_set_expiry(project, middleware):
+    """``set_expiry(60)`` is an idle timeout, also of the cookie."""
     client = Client()
     client.get("/remember/?seconds=60")
     assert client.get("/count/").cookies["sessionid"]["max-age"] == 60
@@ -431,7 +431,7 @@ def test_a_change_extends_the_cookie_of_a_limited_session(project, middleware):
 
 
 def test_a_late_response_does_not_send_a_replaced_ticket():
-    """A7, A9: the browser has the newer one already."""
+    """A7, A9: the browser already has the newer one."""
 
     def call(view, cookie):
         return SessionMiddleware(view)(RequestFactory().get("/", headers={"cookie": cookie}))
@@ -448,11 +448,11 @@ def test_a_late_response_does_not_send_a_replaced_ticket():
 
     key = stored(n=1).session_key
     late = call(limit, f"sessionid={key}").cookies["sessionid"].value
-    assert SessionStore().exists(late)  # the present ticket
+    assert SessionStore().exists(late)  # the current ticket
 
 
 @both_middlewares
-def test_a_failing_view_saves_nothing(project, middleware):
+def test_failing_view_drops_the_changes(project, middleware):
     """A10."""
     client = Client(raise_request_exception=False)
     client.get("/count/")
@@ -462,7 +462,7 @@ def test_a_failing_view_saves_nothing(project, middleware):
 
 @pytest.mark.parametrize("middleware", [DJANGOS], indirect=True)
 def test_a_session_that_ends_during_the_request_is_interrupted(project):
-    """A7: Django's own middleware answers 400 (SessionInterrupted) and sends no cookie."""
+    """A7: Django's own middleware responds with 400 (SessionInterrupted) and sends no cookie."""
     client = Client()
     client.get("/count/")
     response = client.get("/interrupted/")
@@ -471,8 +471,8 @@ def test_a_session_that_ends_during_the_request_is_interrupted(project):
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_the_key_of_a_request_is_no_cookie(project):
-    """A18: what applications store as ``session_key`` names the session to server code only."""
+def test_session_key_of_a_request_is_no_valid_cookie(project):
+    """A18: an application may store ``session_key``; it is valid in server code only."""
     client = Client()
     client.get("/count/")
     shown = client.get("/key/").content.decode()
@@ -484,8 +484,8 @@ def test_the_key_of_a_request_is_no_cookie(project):
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_a_key_that_a_visitor_sends_opens_no_session_of_others(project, ada):
-    """A8, A18: ``allauth.headless`` and ``channels`` give ``SessionStore`` what a visitor sent."""
+def test_key_sent_by_a_visitor_opens_no_other_session(project, ada):
+    """A8, A18: ``allauth.headless`` and ``channels`` pass client input to ``SessionStore``."""
     owner, thief = Client(), Client()
     owner.force_login(ada)
     key = owner.get("/key/").content.decode()
@@ -494,7 +494,7 @@ def test_a_key_that_a_visitor_sends_opens_no_session_of_others(project, ada):
     thief.force_login(get_user_model().objects.get_or_create(username="eve")[0])
     assert thief.get("/open/", {"key": key}).content == b"None"
 
-    async def connect():  # as ASGI applications outside of Django do
+    async def connect():  # like ASGI applications outside Django
         in_thread = await sync_to_async(lambda: SessionStore(key).get("_auth_user_id"))()
         return in_thread, await SessionStore(key).aget("_auth_user_id")
 
@@ -503,8 +503,8 @@ def test_a_key_that_a_visitor_sends_opens_no_session_of_others(project, ada):
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_a_key_opens_the_other_sessions_of_its_user(project, ada):
-    """``allauth.usersessions`` reads them; the session of the request stays the kept one."""
+def test_key_opens_other_sessions_of_the_same_user(project, ada):
+    """``allauth.usersessions`` reads them; the session of the request is not replaced."""
     one, two = Client(), Client()
     one.force_login(ada)
     two.force_login(ada)
@@ -518,8 +518,8 @@ def test_a_key_opens_the_other_sessions_of_its_user(project, ada):
 
 @pytest.mark.parametrize("subclass", [None, f"{__name__}.OwnMiddleware"])
 @pytest.mark.parametrize("middleware", [DJANGOS], indirect=True)
-def test_no_key_is_read_beside_the_middleware_of_django(project, subclass):
-    """A8: it accepts what ``SessionStore`` accepts as a cookie, a subclass of it, too."""
+def test_session_key_is_invalid_under_djangos_middleware(project, subclass):
+    """A8: Django's middleware accepts every valid key as a cookie; so does a subclass."""
     store = SessionStore()
     store["a"] = 1
     store.save()
@@ -535,22 +535,22 @@ class OwnMiddleware(DjangoSessionMiddleware):
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
 @pytest.mark.parametrize("key", ["!" + "a" * 39, "a" * 40, "é" * 40, "=" * 40])
-def test_text_that_is_no_key_names_no_session(project, key):
-    """A8: whatever a visitor sends, it is an empty session and no error."""
+def test_text_of_another_format_gives_an_empty_session(project, key):
+    """A8: any text that a visitor sends, without an error."""
     assert not SessionStore().exists(key)
     assert SessionStore(key).get("a") is None
     SessionStore().delete(key)
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_a_view_saves_its_session_and_opens_it_again(project):
-    """``request.session.__class__(key)`` is the same session, as ``allauth.socialaccount`` uses."""
+def test_view_saves_its_session_and_opens_it_again(project):
+    """By ``request.session.__class__(key)``, as in ``allauth.socialaccount``."""
     client = Client()
     assert client.get("/reopen/").content == b"1 2"
     assert dict(client.session) == {"before": 1, "after": 2}
 
 
-def test_what_json_takes_is_taken():
+def test_types_that_json_accepts_are_accepted():
     """Subclasses of dict, list, tuple and str become their base types, at any depth."""
     store = SessionStore()
     store["ordered"] = OrderedDict(a=defaultdict(list, b=[mark_safe("x")]))
@@ -585,8 +585,8 @@ def test_a_failing_store_is_503(project):
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_the_urls_of_a_project_answer_a_failing_store(project):
-    """A23: ``handler503`` beside Django's ``handler404`` and ``handler500``."""
+def test_handler503_of_the_urlconf_responds_to_a_failing_store(project):
+    """A23: next to Django's ``handler404`` and ``handler500``."""
     from django.http import HttpResponse
 
     from tests.frameworks.apps import django_urls
@@ -617,8 +617,8 @@ class SimpleUrls(SimpleNamespace):
 
 
 @pytest.mark.parametrize("middleware", [OURS], indirect=True)
-def test_errors_of_views_are_answered(project):
-    """A23: a missing login is 401, too large a session is Django's page for 500."""
+def test_session_errors_of_views_have_their_response(project):
+    """A23: a missing login is 401; a session over the limit is Django's page for 500."""
     client = Client(raise_request_exception=False)
     assert client.get("/require/").status_code == 401
     client.get("/count/")

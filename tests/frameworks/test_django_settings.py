@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("project")
 
 
 def test_cookie_settings_are_options():
-    """SESSION_COOKIE_* decide about the cookie."""
+    """SESSION_COOKIE_* are the options of the cookie."""
     with override_settings(
         SESSION_COOKIE_NAME="shop",
         SESSION_COOKIE_PATH="/count/",
@@ -45,8 +45,8 @@ def test_cookie_settings_are_options():
     assert not cookie["max-age"]
 
 
-def test_age_settings_are_limits():
-    """SESSION_COOKIE_AGE bounds both, and SESSION_SAVE_EVERY_REQUEST lifts the absolute one."""
+def test_age_settings_are_timeouts():
+    """SESSION_SAVE_EVERY_REQUEST removes the absolute timeout."""
     with override_settings(SESSION_COOKIE_AGE=3_600):
         limits = get_sessions().engine.policy.authenticated
         assert (limits.idle_timeout, limits.absolute_timeout) == (3_600_000, 12 * 3_600_000)
@@ -54,8 +54,8 @@ def test_age_settings_are_limits():
         assert get_sessions().engine.policy.authenticated.absolute_timeout is None
 
 
-def test_options_of_sojourn_precede():
-    """SOJOURN has every option of ``sojourn.install``."""
+def test_sojourn_setting_takes_precedence():
+    """SOJOURN accepts every option of ``sojourn.install``."""
     with override_settings(SOJOURN={"store": "memory://", "timeout": "5 minutes"}):
         assert get_sessions().engine.policy.authenticated.idle_timeout == 300_000
         assert SessionStore().get_expiry_age() == 300
@@ -80,8 +80,8 @@ def test_a_changed_setting_keeps_the_store():
         ({"store": "memory://", "timeout": -1}, "timeout expects a duration"),
     ],
 )
-def test_a_wrong_setting_is_refused(options, message):
-    """The text says what to write, also in ``manage.py check``."""
+def test_invalid_setting_is_refused(options, message):
+    """The error says what to write, also in ``manage.py check``."""
     with override_settings(SOJOURN=options):
         with pytest.raises(ConfigurationError, match=message):
             get_sessions()
@@ -111,16 +111,16 @@ def test_a_wrong_setting_is_refused(options, message):
         ),
     ],
 )
-def test_checks(settings, expected):
-    """Weaker or contradictory settings, each with an id and a hint."""
+def test_system_checks_report_weak_settings(settings, expected):
+    """Also contradictory ones; each with an id and a hint."""
     with override_settings(**settings):
         found = check_settings()
     assert [message.id for message in found] == expected
     assert all(message.hint for message in found)
 
 
-def test_keys_that_an_extension_stores(monkeypatch):
-    """Under Django's own middleware the key is the ticket, which a database must not hold."""
+def test_check_reports_an_extension_that_stores_session_keys(monkeypatch):
+    """Under Django's own middleware the key is the ticket, which no database may contain."""
     monkeypatch.setattr(apps, "is_installed", {"allauth.usersessions"}.__contains__)
     assert check_settings() == []
     with override_settings(MIDDLEWARE=[DJANGOS, *OTHERS]):
@@ -130,7 +130,7 @@ def test_keys_that_an_extension_stores(monkeypatch):
         assert check_settings() == []
 
 
-def test_checks_of_deployment():
+def test_deployment_checks_report_insecure_settings():
     """``manage.py check --deploy``."""
     assert check_deployment() == []
     with override_settings(MIDDLEWARE=[DJANGOS, *OTHERS]):
@@ -141,7 +141,7 @@ def test_checks_of_deployment():
             assert check_deployment() == []
 
 
-def test_install_shows_the_settings():
+def test_install_raises_with_the_settings_to_write():
     """Django has no application object to install on."""
     with pytest.raises(ConfigurationError, match="SESSION_ENGINE"):
         sojourn.install(WSGIHandler())
@@ -155,8 +155,8 @@ def test_foreign_origins_are_refused(project):
         assert client.post("/count/", headers={"sec-fetch-site": "same-origin"}).content == b"1"
 
 
-def test_paths_without_autoload(project):
-    """Only views that use the session load it."""
+def test_view_loads_its_session_without_autoload(project):
+    """Other views load no session."""
     for options in ({"autoload": False}, {"exclude": ["/*"]}):
         with override_settings(SOJOURN={"store": project.store, **options}):
             client = Client()
@@ -167,8 +167,8 @@ def test_paths_without_autoload(project):
             assert client.get("/count/").content == b"2"
 
 
-def test_views_that_load_their_session(project):
-    """``get_session``, ``aget_session`` and ``@sessions.route``, with a policy of their own."""
+def test_views_load_their_session_explicitly(project):
+    """``get_session``, ``aget_session`` and ``@sessions.route``, also with on_store_failure."""
 
     def view(request):
         return HttpResponse(str(get_session(request).increment("n")))
@@ -205,13 +205,13 @@ def test_views_that_load_their_session(project):
 
 
 def test_a_view_without_the_middleware_gets_an_error():
-    """The error names the line to write."""
+    """The error contains the line to write."""
     with pytest.raises(ConfigurationError, match="MIDDLEWARE"):
         get_session(RequestFactory().get("/"))
 
 
-def test_a_failing_store_may_be_ignored(project):
-    """A15: ``on_store_failure="anonymous"``: an empty session with Django's methods."""
+def test_view_continues_without_the_store(project):
+    """A15: with ``on_store_failure="anonymous"`` the empty session has Django's methods."""
 
     def view(request):
         session = request.session
@@ -234,7 +234,7 @@ def test_a_failing_store_may_be_ignored(project):
 
 @pytest.mark.parametrize("replacement", [{"n": 7}, None, {}])
 def test_a_replaced_session_is_adopted(project, replacement):
-    """A24: a mapping is what the session holds; None ends it."""
+    """A24: a mapping becomes the data; None destroys the session."""
     client = Client()
     client.get("/count/")
     cookie = client.cookies["sessionid"].value

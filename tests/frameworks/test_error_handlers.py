@@ -1,7 +1,7 @@
-"""Error handlers of frameworks that end or rotate the session: law A10.
+"""Error handlers of frameworks that destroy or rotate the session (law A10).
 
-Each class builds an application with the handler that the framework calls last, outside of
-everything, where the session of the failed request was committed before.
+Each class builds an application with the outermost error handler of the framework, which runs
+after the session of the failed request was committed.
 """
 
 import bottle
@@ -61,7 +61,7 @@ class ErrorHandlerTests(AppTests):
         return self.build_with_handler(handlers, self.act, **options)
 
     def serve_failing(self, act):
-        """Return an application whose page /fail raises, and whose error handler acts."""
+        """Return an application whose page /fail raises, and whose error handler calls ``act``."""
 
         async def fail(session):
             session.increment("n")
@@ -72,8 +72,8 @@ class ErrorHandlerTests(AppTests):
 
     @pytest.mark.parametrize("act", [Session.destroy, Session.logout])
     @under_loop
-    async def test_an_error_handler_ends_the_session(self, act):
-        """A10: the record is gone, and the cookie is cleared with the error page."""
+    async def test_error_handler_destroys_the_session(self, act):
+        """A10: the record is deleted; the error page clears the cookie."""
         async with self.serve_failing(act) as app:
             browser = app.browser()
             await browser.get("/write")
@@ -86,8 +86,8 @@ class ErrorHandlerTests(AppTests):
             assert (await app.browser(before).get("/who")).body == b"None None"
 
     @under_loop
-    async def test_an_error_handler_rotates_the_ticket(self):
-        """A10: the new ticket is sent with the error page."""
+    async def test_error_handler_rotates_the_ticket(self):
+        """A10: the error page has the new ticket."""
         async with self.serve_failing(Session.rotate) as app:
             browser = app.browser()
             await browser.get("/write")
@@ -98,8 +98,8 @@ class ErrorHandlerTests(AppTests):
             assert (await browser.get("/read")).body == b"1"
 
     @under_loop
-    async def test_an_error_handler_changes_no_data(self):
-        """A10: as the page that failed."""
+    async def test_error_handler_changes_no_data(self):
+        """A10: its changes are dropped, like those of the failed page."""
         async with self.serve_failing(lambda session: session.increment("n")) as app:
             browser = app.browser()
             await browser.get("/write")
@@ -107,8 +107,8 @@ class ErrorHandlerTests(AppTests):
             assert (await browser.get("/read")).body == b"1"
 
     @under_loop
-    async def test_a_failing_store_does_not_hide_that_the_session_lives(self):
-        """A10, A23: the page is 503 if the session could not be ended."""
+    async def test_error_page_is_503_if_the_error_handler_cannot_destroy_the_session(self):
+        """A10, A23: a failed logout must not look successful."""
 
         def act(session):
             app.store.fail("delete")
@@ -119,8 +119,8 @@ class ErrorHandlerTests(AppTests):
 
     @pytest.mark.parametrize("act", [Session.destroy, Session.logout])
     @under_loop
-    async def test_a_failing_store_does_not_hide_that_a_failed_page_ended_no_session(self, act):
-        """A10, A23: also if the page, and not the error handler, has called the method."""
+    async def test_error_page_is_503_if_the_failed_page_cannot_destroy_the_session(self, act):
+        """A10, A23: the page called the method, not the error handler."""
 
         async def fail(session):
             app.store.fail("delete")
@@ -133,7 +133,7 @@ class ErrorHandlerTests(AppTests):
 
 
 class TestStarlette(ErrorHandlerTests):
-    """The handler of all exceptions, outside of every middleware."""
+    """The handler of all exceptions, outside every middleware."""
 
     middleware = ()
     debug = False
@@ -152,7 +152,7 @@ class TestStarlette(ErrorHandlerTests):
 
 
 class TestStarletteWithMiddleware(TestStarlette):
-    """Through two layers."""
+    """With a middleware that uses the session."""
 
     middleware = (Middleware(PassThrough),)
 

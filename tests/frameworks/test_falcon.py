@@ -70,7 +70,7 @@ class TestInstall:
     """``sojourn.install`` for both applications."""
 
     @both
-    def test_a_session_lasts(self, make):
+    def test_session_is_kept_between_requests(self, make):
         """A2, A4."""
         browser = Browser(make())
         assert [browser.request("/count").json for _ in range(3)] == [1, 2, 3]
@@ -92,7 +92,7 @@ class TestInstall:
         assert Browser(app).request("/count").json == 1
 
     @both
-    def test_a_test_client_opens_a_visitor(self, make):
+    def test_test_client_with_a_prepared_session(self, make):
         app = make()
         session = open_session(app, n=5)
         assert Browser(app, session.cookies).request("/count").json == 6
@@ -112,7 +112,7 @@ class TestInstall:
         assert Browser(app).request("/count").json == 1
         assert (app.name, app.opened, isinstance(app, Shop)) == ("shop", True, True)
 
-    def test_a_context_of_another_type(self):
+    def test_context_that_is_a_dict(self):
         class DictRequest(falcon.Request):
             context_type = dict
 
@@ -125,8 +125,8 @@ class TestInstall:
         sojourn.install(app, store="memory://")
         assert Browser(app).request("/").json == 1
 
-    def test_other_components_use_the_session_before_and_after_the_responder(self):
-        """The session's component is the first: its commit is the last."""
+    def test_middleware_components_use_the_session_before_and_after_the_responder(self):
+        """The session component is the first, so its commit is the last."""
 
         class Visits:
             def process_request(self, req, resp):
@@ -142,8 +142,8 @@ class TestInstall:
         with session as visit:
             assert visit.session == {"seen": 1, "n": 1, "answered": 1}
 
-    def test_a_raised_redirect_is_a_success(self):
-        """A10: Falcon raises redirects, and a login before one is kept."""
+    def test_raised_redirect_keeps_the_changes(self):
+        """A10: for example a login before a redirect."""
 
         class Login:
             def on_post(self, req, resp):
@@ -183,7 +183,7 @@ class TestErrors:
 
     @both
     @pytest.mark.parametrize("call", ["load", "save"])
-    def test_the_default_is_503(self, make, call):
+    def test_failing_store_is_503_by_default(self, make, call):
         """A15, A23."""
         store = FaultyStore(MemoryStore())
         browser = Browser(make(store))
@@ -197,8 +197,8 @@ class TestErrors:
 
     @pytest.mark.parametrize("kind", [StoreError, Exception])
     @pytest.mark.parametrize("call", ["load", "save"])
-    def test_a_handler_answers(self, kind, call):
-        """A23: load and commit."""
+    def test_error_handler_responds(self, kind, call):
+        """A23: errors of load and commit."""
         store = FaultyStore(MemoryStore())
         app = wsgi(store)
 
@@ -213,7 +213,7 @@ class TestErrors:
         result = browser.request("/count")
         assert (result.status_code, result.text) == (418, "StoreUnavailable")
 
-    def test_an_async_handler_answers(self):
+    def test_async_error_handler_responds(self):
         """A23."""
 
         class Large:
@@ -242,7 +242,7 @@ class TestErrors:
         assert result.headers["access-control-allow-origin"] == "*"
 
     @both
-    def test_a_failed_request_saves_nothing(self, make):
+    def test_failed_request_drops_the_changes(self, make):
         """A10."""
 
         class Fail:
@@ -265,8 +265,8 @@ class TestErrors:
 class TestRoutes:
     """``autoload=False``: hooks, functions and the decorator."""
 
-    def test_hooks_and_functions(self):
-        """A1: other routes cost no store call."""
+    def test_hooks_and_functions_load_the_session(self):
+        """A1: other routes make no store call."""
 
         class Hooked:
             @falcon.before(load_session)
@@ -289,7 +289,7 @@ class TestRoutes:
         assert browser.request("/hooked", "PUT").json is False
         assert len(store.calls) == calls
 
-    def test_async_hooks_and_the_decorator(self):
+    def test_async_hooks_and_the_decorator_load_the_session(self):
         app = falcon.asgi.App()
         sessions = sojourn.install(app, store="memory://", secret=SECRET, autoload=False)
 
@@ -310,7 +310,7 @@ class TestRoutes:
         assert answers == [["a", 1], ["a", 2], ["a", 3]]
 
     @pytest.mark.parametrize("make", [wsgi, asgi])
-    def test_the_csrf_hook(self, make):
+    def test_csrf_hook_checks_the_token(self, make):
         """The token of the session, in a header."""
 
         class Buy:
@@ -470,7 +470,7 @@ class TestSockets:
                 assert ws.close_code == 4401
                 assert time.monotonic() - started < 1
 
-    async def test_a_missing_login_is_4401(self):
+    async def test_missing_login_closes_with_4401(self):
         """W4."""
         async with testing.ASGIConductor(socket_app()) as client:
             with pytest.raises(falcon.WebSocketDisconnected) as caught:
@@ -478,7 +478,7 @@ class TestSockets:
                     await ws.receive_text()
             assert caught.value.code == 4401
 
-    async def test_a_handler_that_fails_saves_nothing(self):
+    async def test_failing_handler_drops_its_changes(self):
         """A10."""
         async with testing.ASGIConductor(socket_app()) as client:
             first = await client.simulate_get("/count")

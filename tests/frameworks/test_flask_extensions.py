@@ -44,7 +44,7 @@ def make_app(store="memory://", **options):
 
 
 def login_app(store="memory://", options=(), load_user=User, **config):
-    """Return an application with Flask-Login, as its documentation writes it."""
+    """Return an application with Flask-Login, after its documentation."""
     app = make_app(store, **dict(options))
     app.config.update(config)
     manager = LoginManager(app)
@@ -136,8 +136,8 @@ class TestFlaskLogin:
         assert app.sessions.list_user("ada") == []
 
     @pytest.mark.parametrize("named", [True, False])
-    def test_flask_security_removes_its_csrf_cookie_at_the_logout(self, named):
-        """Its ``logout_user`` marks the cookie in the session; a handler of the response acts."""
+    def test_flask_security_can_delete_its_csrf_cookie_at_the_logout(self, named):
+        """Its ``logout_user`` sets a mark in the session; its ``after_request`` reads it."""
         app = login_app()
         app.config["SECURITY_CSRF_COOKIE_NAME"] = "XSRF-Token" if named else None
 
@@ -170,14 +170,14 @@ class TestFlaskLogin:
         assert app.sessions.revoke_user("ada") == 2
         assert [client.get("/").status_code for client in clients] == [401, 401]
 
-    def test_a_login_that_is_not_fresh_is_not_recent(self):
+    def test_login_that_is_not_fresh_is_not_recent(self):
         app = login_app()
         client = app.test_client()
         client.get("/login/ada?stale")
         assert client.get("/").text == "ada ada"
         assert client.get("/fresh").status_code == 401
 
-    def test_a_logout_removes_a_remember_cookie_from_before(self):
+    def test_logout_deletes_a_remember_cookie_without_a_companion(self):
         app = login_app()
         client = app.test_client()
         client.get("/login/ada")
@@ -196,8 +196,8 @@ class TestFlaskLogin:
         assert client.get("/", headers={"User-Agent": "other"}).status_code == 401
         assert app.sessions.list_user("ada") == []
 
-    def test_strong_protection_keeps_what_flask_login_leaves(self):
-        """A7: the session is destroyed, and the data continues in a new one without a user."""
+    def test_strong_protection_keeps_data_that_flask_login_keeps(self):
+        """A7: the session is destroyed; its data moves to a new session without a user."""
         app = login_app(SESSION_PROTECTION="strong")
         client, thief = app.test_client(), app.test_client()
         client.get("/login/ada", headers={"User-Agent": "one"})
@@ -220,7 +220,7 @@ def store(request, tmp_path):
 
 
 def restart(client):
-    """Close the browser: cookies without an age are gone."""
+    """Close the browser: cookies without Max-Age are deleted."""
     client.delete_cookie("sid")
 
 
@@ -233,9 +233,9 @@ def copy_cookies(client, app, *names):
 
 
 class TestRememberMe:
-    """The flows of Flask-Login's cookie; the session cookie ends with the browser."""
+    """Flask-Login's "remember me" cookie; the session cookie is deleted when the browser closes."""
 
-    def test_the_cookie_is_that_of_flask_login(self, store):
+    def test_remember_cookie_is_set_by_flask_login(self, store):
         app = login_app(store)
         reply = app.test_client().get("/login/ada?remember")
         cookies = {each.partition("=")[0]: each for each in reply.headers.getlist("Set-Cookie")}
@@ -250,7 +250,7 @@ class TestRememberMe:
         assert attributes[0] == attributes[1]
         assert "HttpOnly" in attributes[0]
 
-    def test_the_settings_of_the_cookie_are_those_of_its_companion(self, store):
+    def test_companion_has_the_attributes_of_the_remember_cookie(self, store):
         settings = {"NAME": "keep", "PATH": "/app", "SECURE": True, "SAMESITE": "Strict"}
         settings["DOMAIN"] = "shop.example"
         app = login_app(store, **{f"REMEMBER_COOKIE_{name}": settings[name] for name in settings})
@@ -262,8 +262,8 @@ class TestRememberMe:
             for attribute in ("Domain=shop.example", "Path=/app", "Secure", "SameSite=Strict"):
                 assert f"; {attribute}" in each
 
-    def test_a_restart_restores_the_login_as_neither_fresh_nor_recent(self, store):
-        """ASVS 7.5.1: a new session is bound to the user, and lasts without the token."""
+    def test_restart_restores_the_login_as_neither_fresh_nor_recent(self, store):
+        """ASVS 7.5.1: a new session is bound to the user; it is valid without the token."""
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -298,7 +298,7 @@ class TestRememberMe:
             assert not session.remembered
             assert session.methods == ()
 
-    def test_fresh_login_required_leads_to_the_refresh_view(self, store):
+    def test_fresh_login_required_redirects_to_the_refresh_view(self, store):
         app = login_app(store)
         app.login_manager.refresh_view = "confirm"
         client = app.test_client()
@@ -306,8 +306,8 @@ class TestRememberMe:
         restart(client)
         assert client.get("/fresh").location == "/confirm?next=%2Ffresh"
 
-    def test_an_expired_session_is_followed_by_a_restored_one(self, store):
-        """A17: the session has its own limits, the token others."""
+    def test_login_is_restored_after_the_session_expired(self, store):
+        """A17: session and token have different timeouts."""
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -318,7 +318,7 @@ class TestRememberMe:
         assert app.sessions.revoke(info.id)
         assert client.get("/").status_code == 401
 
-    def test_the_data_of_a_visitor_is_kept(self, store):
+    def test_restored_login_keeps_the_visitors_data(self, store):
         """A9: the login replaces the ticket of the visitor's session."""
         app = login_app(store)
         client = app.test_client()
@@ -346,8 +346,8 @@ class TestRememberMe:
         assert app.sessions.list_user("ada") == []
 
     @pytest.mark.parametrize("verb", ["revoke_user", "credentials_changed", "revoke_all"])
-    def test_a_revocation_reaches_the_token(self, store, verb):
-        """A7, ASVS 7.4.3: a token from before the change is refused, a later one is valid."""
+    def test_revocation_invalidates_the_token(self, store, verb):
+        """A7, ASVS 7.4.3: a token issued before is refused, a later one is valid."""
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -373,7 +373,7 @@ class TestRememberMe:
             thieves[1].set_cookie("remember_token", encode_cookie("ada"))
         assert thieves[1].get("/").status_code == 401
 
-    def test_other_users_are_not_concerned(self, store):
+    def test_revocation_keeps_the_tokens_of_other_users(self, store):
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -382,7 +382,7 @@ class TestRememberMe:
         assert client.get("/").text == "ada ada"
 
     def test_a_revoked_session_is_not_restored(self, store):
-        """A7: neither the one of the login nor a restored one; the visitor learns the reason."""
+        """A7: neither that of the login nor a restored one; the error has the reason."""
         app = login_app(store)
         for restored in (False, True):
             client = app.test_client()
@@ -408,7 +408,7 @@ class TestRememberMe:
         assert [client.get("/whoami").text for client in clients] == ["anonymous limit", "ada"]
 
     def test_a_login_is_remembered_for_the_time_of_the_policy(self, store):
-        """ASVS 7.3.2: whatever the age of the cookie is, and although it is sent again."""
+        """ASVS 7.3.2: independent of the Max-Age of the cookie, also if it is refreshed."""
         app = login_app(store, {"remember_absolute_timeout": "20 days"})
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -421,7 +421,7 @@ class TestRememberMe:
         assert client.get("/whoami").text.startswith("anonymous")
 
     def test_a_cutoff_is_kept_as_long_as_a_token(self, store):
-        """S16: purges in between do not remove it."""
+        """S16: a purge does not delete it."""
         app = login_app(store, {"remember_absolute_timeout": None})
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -435,8 +435,8 @@ class TestRememberMe:
         app.sessions.purge()
         assert thieves[1].get("/").status_code == 401
 
-    def test_a_token_without_a_companion_is_dated_by_its_first_use(self, store):
-        """As one from before the switch to sojourn."""
+    def test_lifetime_of_a_token_without_a_companion_starts_at_its_first_use(self, store):
+        """Such a token was set before the switch to sojourn."""
         app = login_app(store)
         client = app.test_client()
         with app.app_context():
@@ -453,8 +453,8 @@ class TestRememberMe:
         assert client.get("/").status_code == 401
 
     @pytest.mark.parametrize("forgery", ["", "x", "x" * 55, "é" * 55])
-    def test_an_invalid_companion_counts_as_none(self, store, forgery):
-        """B-14: after a revocation it does not help."""
+    def test_invalid_companion_is_ignored(self, store, forgery):
+        """B-14: after a revocation its token is refused."""
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -468,7 +468,7 @@ class TestRememberMe:
             client.set_cookie("remember_token", encode_cookie("ada"))
         assert client.get("/").status_code == 401
 
-    def test_the_companion_of_another_user_counts_as_none(self, store):
+    def test_companion_of_another_user_is_ignored(self, store):
         app = login_app(store)
         ada, eve = app.test_client(), app.test_client()
         ada.get("/login/ada?remember")
@@ -487,8 +487,8 @@ class TestRememberMe:
         restart(client)
         assert client.get("/").status_code == 401
 
-    def test_a_revocation_during_the_request_is_met_at_its_end(self, store):
-        """A7, S16: the restored session is dated by the login, and created before the check."""
+    def test_revocation_during_the_request_revokes_the_restored_session(self, store):
+        """A7, S16: it has the instant of the login and is created before the check."""
         app = login_app(store)
 
         @app.get("/slow/<verb>")
@@ -518,8 +518,8 @@ class TestRememberMe:
         assert len(app.sessions.list_user("ada")) == 1  # of the login
 
     @pytest.mark.parametrize("revoked", [False, True])
-    def test_the_token_of_another_user_than_the_session(self, store, revoked):
-        """A9: without the user of the session, another session is bound to that of the token."""
+    def test_token_of_another_user_than_the_session_creates_another_session(self, store, revoked):
+        """A9: the user of the session does not exist any more."""
         users = {"ada": User("ada"), "eve": User("eve")}
         app = login_app(store, load_user=users.get)
         client = app.test_client()
@@ -538,7 +538,7 @@ class TestRememberMe:
         assert len(app.sessions.list_user("ada")) == (not revoked)
         assert app.sessions.list_user("eve") == []
 
-    def test_a_login_that_fails_sets_no_cookie(self, store):
+    def test_failed_login_sets_no_cookie(self, store):
         """A10."""
         app = login_app(store)
         client = app.test_client()
@@ -547,7 +547,7 @@ class TestRememberMe:
             None
         ] * 3
 
-    def test_a_refused_visitor_can_log_in_at_once(self, store):
+    def test_user_can_log_in_directly_after_a_revocation(self, store):
         app = login_app(store)
         client = app.test_client()
         client.get("/login/ada?remember")
@@ -559,7 +559,7 @@ class TestRememberMe:
         assert client.get("/").text == "ada ada"
 
     def test_the_cookie_is_refreshed_with_each_request(self, store):
-        """REMEMBER_COOKIE_REFRESH_EACH_REQUEST: the date of the login stays."""
+        """REMEMBER_COOKIE_REFRESH_EACH_REQUEST: the instant of the login is kept."""
         app = login_app(store, REMEMBER_COOKIE_REFRESH_EACH_REQUEST=True)
         client = app.test_client()
         client.get("/login/ada")
@@ -583,7 +583,7 @@ class TestRememberMe:
         assert client.get("/", headers={"User-Agent": "other"}).text == "ada ada"
         assert client.get("/fresh", headers={"User-Agent": "other"}).status_code == 401
 
-    def test_strong_protection_removes_the_token(self, store):
+    def test_strong_protection_deletes_the_token(self, store):
         app = login_app(store, SESSION_PROTECTION="strong")
         client = app.test_client()
         client.get("/login/ada?remember", headers={"User-Agent": "one"})
@@ -593,7 +593,7 @@ class TestRememberMe:
         ] * 3
         assert app.sessions.list_user("ada") == []
 
-    def test_a_permanent_session_outlives_the_browser_itself(self, store):
+    def test_permanent_session_is_kept_after_a_restart(self, store):
         app = login_app(store)
 
         @app.before_request
@@ -617,8 +617,8 @@ class TestRememberMe:
         assert client.get("/async").text == "ada"
         assert client.get("/").text == "ada ada"
 
-    def test_without_the_store_the_token_is_kept(self):
-        """A15: the visitor is anonymous until the store answers."""
+    def test_token_is_kept_while_the_store_fails(self):
+        """A15: the visitor is anonymous during the outage."""
         store = FaultyStore(MemoryStore())
         app = login_app(store, {"on_store_failure": ["/whoami"], "secret": SECRET})
         client = app.test_client()
@@ -630,8 +630,8 @@ class TestRememberMe:
         store.heal()
         assert client.get("/").text == "ada ada"
 
-    def test_older_secrets_and_other_realms(self, store):
-        """B-14, B-29: a companion of an older secret is valid; one of another realm is not."""
+    def test_companion_of_an_older_secret_is_valid_and_of_another_realm_is_not(self, store):
+        """B-14, B-29."""
         one = login_app(store, {"secret": SECRET})
         client = one.test_client()
         client.get("/login/ada?remember")
@@ -657,7 +657,7 @@ class TestFlaskWTF:
         name = StringField()
 
     @pytest.mark.parametrize("first", ["sojourn", "wtf"])
-    def test_forms_are_protected_as_before(self, first):
+    def test_forms_need_a_csrf_token(self, first):
         app = Flask(__name__)
         app.config["SECRET_KEY"] = SECRET
         steps = [lambda: sojourn.install(app, store="memory://"), lambda: CSRFProtect(app)]
@@ -686,10 +686,10 @@ class TestFlaskWTF:
 
 
 class TestAuthlib:
-    """The OAuth client keeps its state in the session."""
+    """The OAuth client stores its state in the session."""
 
-    def test_the_session_holds_the_claims_of_a_user(self):
-        """``session["user"] = token["userinfo"]``, as Authlib's documentation writes it."""
+    def test_session_stores_the_claims_of_a_user(self):
+        """``session["user"] = token["userinfo"]``, as in Authlib's documentation."""
         app = make_app()
 
         @app.get("/")

@@ -10,8 +10,8 @@ SERVER = "gunicorn --bind 127.0.0.1:PORT --workers 2 tests.frameworks.apps.flask
 
 
 @pytest.mark.timeout(120)
-def test_a_remembered_login_survives_the_browser_and_not_a_revocation(tmp_path):
-    """A7, ASVS 7.4.3: the revocation comes from another process."""
+def test_remembered_login_is_restored_until_a_revocation(tmp_path):
+    """A7, ASVS 7.4.3: another process revokes."""
     store = f"sqlite:///{tmp_path}/sessions.db"
     limits = httpx.Limits(max_keepalive_connections=0)
     with (

@@ -37,7 +37,7 @@ def app():
 class TestSession:
     """``flask.session`` is the session of sojourn, with the members of ``SessionMixin``."""
 
-    def test_it_is_both_a_session_and_a_mixin(self, app):
+    def test_session_is_an_instance_of_both_classes(self, app):
         with app.test_request_context():
             assert isinstance(session, sojourn.Session)
             assert isinstance(session, SessionMixin)
@@ -45,7 +45,7 @@ class TestSession:
             assert not session.modified
             session["a"] = 1
             assert session.modified
-            session.modified = True  # what code for Flask's own session does
+            session.modified = True  # as code written for Flask's own session
 
     def test_nested_changes_are_saved_without_modified(self, app):
         @app.get("/add")
@@ -119,8 +119,8 @@ class TestSession:
             thread.join()
         assert client.get("/show").text == "one two"
 
-    def test_the_types_of_flasks_serializer_come_back(self, app):
-        """Except tuples, which come back as lists."""
+    def test_types_of_flasks_serializer_are_kept(self, app):
+        """Except tuples, which become lists."""
         values = {
             "bytes": b"\xff",
             "markup": Markup("<i>"),
@@ -145,7 +145,7 @@ class TestSession:
         client.get("/put")
         assert client.get("/get").text == "ok"
 
-    def test_the_session_is_there_for_routing_and_all_functions_of_a_request(self, app):
+    def test_session_is_available_in_routing_and_all_request_functions(self, app):
         seen = []
 
         class Converter(BaseConverter):
@@ -193,7 +193,7 @@ class TestSession:
 
         assert app.test_client().get("/").text == "[1]"
 
-    def test_async_views_have_the_session_and_its_async_verbs(self, app):
+    def test_async_views_may_call_async_methods_of_the_session(self, app):
         @app.get("/")
         async def index():
             session["n"] = session.get("n", 0) + 1
@@ -203,7 +203,7 @@ class TestSession:
         client = app.test_client()
         assert [client.get("/").text for _ in range(2)] == ["1", "2"]
 
-    def test_a_failed_stream_saves_nothing_and_a_complete_one_does(self, app):
+    def test_failed_stream_drops_its_changes_and_a_complete_one_commits(self, app):
         """A10, A11."""
 
         @app.get("/<how>")
@@ -254,8 +254,8 @@ class TestPermanent:
 
         return app, clock
 
-    def test_the_cookie_and_the_session_outlive_the_browser(self):
-        """A17: PERMANENT_SESSION_LIFETIME is the longest inactivity, 30 days the lifetime."""
+    def test_permanent_session_has_a_persistent_cookie(self):
+        """A17: PERMANENT_SESSION_LIFETIME is the idle timeout, 30 days the absolute timeout."""
         app, clock = self.make()
         client = app.test_client()
         cookie = client.get("/keep/1").headers["Set-Cookie"]
@@ -265,7 +265,7 @@ class TestPermanent:
         clock.advance("3 days")
         assert client.get("/").text == "None None False"
 
-    def test_an_existing_session_becomes_permanent_and_back(self):
+    def test_permanent_can_be_set_and_unset_on_a_stored_session(self):
         app, clock = self.make()
         client = app.test_client()
         assert "Max-Age" not in client.get("/keep/0").headers["Set-Cookie"]
@@ -281,7 +281,7 @@ class TestPermanent:
         clock.advance("2 days")
         assert client.get("/").text == "None ada True"
 
-    def test_a_session_that_is_not_permanent_has_the_ordinary_limits(self):
+    def test_session_that_is_not_permanent_has_the_default_timeouts(self):
         """A17."""
         app, clock = self.make()
         client = app.test_client()
@@ -317,7 +317,7 @@ class TestTestClient:
         assert client.get("/").text == "ada"
         assert [info.user for info in app.sessions.list_user("ada")] == ["ada"]
 
-    def test_the_session_is_there_after_the_request(self, app):
+    def test_session_is_readable_after_the_request(self, app):
         @app.get("/")
         def index():
             session["a"] = 1
@@ -327,7 +327,7 @@ class TestTestClient:
             client.get("/")
             assert session["a"] == 1
 
-    def test_a_session_that_a_request_wrote_stays_modified(self, app):
+    def test_session_stays_modified_after_the_request(self, app):
         app.get("/write", endpoint="write")(lambda: str(session.increment("n")))
         app.get("/read", endpoint="read")(lambda: str(session.get("n")))
         with app.test_client() as client:
@@ -369,7 +369,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("verb", ["load", "save"])
     @pytest.mark.parametrize("testing", [True, False])
-    def test_the_default_is_503(self, app, verb, testing):
+    def test_failing_store_is_503_by_default(self, app, verb, testing):
         app.testing = testing
         client = self.visitor(app)
         app.store.fail(verb)
@@ -381,7 +381,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("verb", ["load", "save"])
     @pytest.mark.parametrize("kind", [StoreUnavailable, StoreError, 503, Exception, 500])
-    def test_a_handler_answers(self, app, verb, kind):
+    def test_error_handler_responds(self, app, verb, kind):
         handled = []
 
         @app.errorhandler(kind)
@@ -400,8 +400,8 @@ class TestErrors:
         assert client.get("/").text == "2"
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_the_answer_of_a_handler_passes_after_request(self, app, verb):
-        """As the headers of Flask-CORS do."""
+    def test_response_of_an_error_handler_passes_after_request(self, app, verb):
+        """For example for the headers of Flask-CORS."""
         app.errorhandler(StoreUnavailable)(lambda _: ("closed", 418))
 
         @app.after_request
@@ -415,7 +415,7 @@ class TestErrors:
         assert (reply.status_code, reply.text) == (418, "closed")
         assert reply.headers["Access-Control-Allow-Origin"] == "*"
 
-    def test_on_error_answers_with_a_response_of_flask(self):
+    def test_on_error_returns_a_response_of_flask(self):
         app = make_app(on_error=lambda request, error: (f"{request.path} {error}", 418))
         client = self.visitor(app)
         app.store.fail("save")
@@ -427,7 +427,7 @@ class TestErrors:
         app.get("/")(lambda: f"{session.require_user()}")
         assert app.test_client().get("/").status_code == 401
 
-    def test_a_handler_answers_a_required_login(self, app):
+    def test_error_handler_responds_to_a_missing_login(self, app):
         @app.get("/")
         def index():
             return session.require_user()
@@ -442,7 +442,7 @@ class TestErrors:
         with client.session_transaction() as opened:
             assert opened["_flashes"] == [["message", "Please log in."]]
 
-    def test_a_request_continues_without_the_store(self):
+    def test_request_continues_while_the_store_fails(self):
         """A15."""
         app = make_app(on_store_failure=["/about"])
         client = self.visitor(app)
@@ -450,7 +450,7 @@ class TestErrors:
         assert client.get("/about").text == "about"
         assert client.get("/").status_code == 503
 
-    def test_an_exception_of_a_view_still_destroys(self, app):
+    def test_destroyed_session_is_deleted_although_the_view_fails(self, app):
         """A10."""
 
         @app.get("/broken")
@@ -466,7 +466,7 @@ class TestErrors:
 
 
 class TestRoutes:
-    """Some routes only."""
+    """Sessions on some routes only."""
 
     def test_only_decorated_views_have_a_session(self):
         app = make_app(autoload=False)
@@ -498,7 +498,7 @@ class TestRoutes:
         assert client.get("/without").text == "ok"
         assert app.store.calls == []
 
-    def test_a_route_continues_without_the_store(self):
+    def test_route_continues_while_the_store_fails(self):
         """A15."""
         app = make_app(autoload=False)
 
@@ -515,7 +515,7 @@ class TestRoutes:
         app.store.fail("load")
         assert client.get("/").text == "None"
 
-    def test_other_origins_are_refused_before_any_function_runs(self):
+    def test_other_origins_are_refused_before_before_request(self):
         """ASVS 3.5.1."""
         app = make_app(protect=True)
         ran = []
@@ -532,7 +532,7 @@ class TestRoutes:
         assert ran == []
         assert client.post("/", headers={"Sec-Fetch-Site": "same-origin"}).text == "ok"
 
-    def test_a_handler_answers_a_refused_origin(self):
+    def test_error_handler_responds_to_a_refused_origin(self):
         app = make_app(protect=True)
         app.errorhandler(403)(lambda _: (render_template_string("{{ session | length }}"), 403))
         reply = app.test_client().post("/", headers={"Sec-Fetch-Site": "cross-site"})
@@ -575,7 +575,7 @@ class TestSettings:
 
         return app.test_client().get("/", base_url=base_url).headers["Set-Cookie"]
 
-    def test_the_default_cookie_is_strict(self):
+    def test_default_cookie_is_secure_httponly_and_samesite(self):
         cookie = self.cookie({"SECRET_KEY": SECRET})
         assert cookie.startswith("__Host-sid=")
         for attribute in ("Path=/", "Secure", "HttpOnly", "SameSite=Lax"):
@@ -603,7 +603,7 @@ class TestSettings:
     def test_keywords_precede_settings(self):
         assert self.cookie({"SESSION_COOKIE_NAME": "mine"}, cookie="other").startswith("other=")
 
-    def test_a_store_is_named_in_the_configuration(self):
+    def test_store_is_configured_by_url(self):
         app = Flask(__name__)
         app.config["SOJOURN_STORE"] = "memory://"
         assert isinstance(sojourn.install(app).store, MemoryStore)
@@ -649,7 +649,7 @@ class TestSettings:
         assert client({"SECRET_KEY": SECRET[::-1]}, first._cookies).get("/").text == "1"
 
     def test_a_guessable_secret_key_is_not_used(self, caplog):
-        """The tutorial's "dev"; a store on this machine generates a secret."""
+        """For example "dev" of the tutorial; a local store generates a secret."""
         self.cookie({"SECRET_KEY": "dev"})
         assert "SECRET_KEY does not seal sessions" in caplog.text
         assert "'dev'" not in caplog.text
@@ -658,13 +658,13 @@ class TestSettings:
 class TestInterface:
     """``app.session_interface``."""
 
-    def test_the_name_of_the_cookie(self, app):
+    def test_get_cookie_name_returns_the_name_of_the_cookie(self, app):
         interface = app.session_interface
         assert interface.get_cookie_name(app) == "__Host-sid"
         with app.test_request_context(base_url="http://localhost"):
             assert interface.get_cookie_name(app) == "sid"
 
-    def test_null_sessions(self, app):
+    def test_null_session_refuses_writes(self, app):
         interface = app.session_interface
         null = interface.make_null_session(app)
         assert interface.is_null_session(null)
@@ -673,7 +673,7 @@ class TestInterface:
         with app.test_request_context():
             assert not interface.is_null_session(session._get_current_object())
 
-    def test_uninstall_puts_flasks_own_sessions_back(self, app):
+    def test_uninstall_restores_flasks_own_sessions(self, app):
         """A20."""
 
         @app.get("/")
@@ -688,7 +688,7 @@ class TestInterface:
         sojourn.install(app, store=app.store)
         assert client.get("/").text == "2"
 
-    def test_a_reverse_proxy_is_respected_wherever_its_middleware_is(self, app):
+    def test_proxy_fix_added_after_the_installation_applies(self, app):
         app.get("/")(lambda: str(session.increment("n")))
         app.wsgi_app = ProxyFix(app.wsgi_app)
         headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.7"}

@@ -1,4 +1,4 @@
-"""The tutorial application of Flask's sdist runs unchanged but for the line of installation."""
+"""The tutorial application of Flask's sdist runs with one added line that installs sessions."""
 
 import importlib.metadata
 import os
@@ -16,7 +16,7 @@ from tests.support.processes import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-#: Where ``make test-peers`` keeps the sdists, too.
+#: ``make test-peers`` stores the sdists here, too.
 CACHE = Path(sys.prefix) / "peers"
 
 INSTALL = "    import sojourn\n\n    sojourn.install(app)\n"
@@ -49,7 +49,7 @@ def tutorial(tmp_path_factory):
     return application
 
 
-def test_its_own_tests_pass(tutorial):
+def test_tests_of_the_tutorial_pass(tutorial):
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
         cwd=tutorial,
@@ -63,7 +63,7 @@ def test_its_own_tests_pass(tutorial):
 
 
 def test_a_visitor_registers_and_writes_on_a_real_server(tutorial, tmp_path):
-    """B-25: the cookie from before the logout is that of an empty session."""
+    """B-25: the cookie from before the logout is invalid."""
     environ = {**os.environ, "PYTHONPATH": str(tutorial)}
     command = [sys.executable, "-m", "flask", "--app", "flaskr", "init-db"]
     subprocess.run(command, cwd=tutorial, env=environ, check=True, capture_output=True)

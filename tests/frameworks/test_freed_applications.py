@@ -1,4 +1,4 @@
-"""An application that is dropped is freed with its sessions, as test suites make many of them."""
+"""An unreferenced application is freed with its sessions; test suites create many of them."""
 
 import gc
 import weakref
@@ -28,11 +28,11 @@ FACTORIES = {
     "quart": lambda: quart.Quart(__name__),
     "starlette": Starlette,
     "tornado": tornado.web.Application,
-}  # Sanic and BlackSheep keep their applications themselves
+}  # Sanic and BlackSheep keep references to their applications
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_a_dropped_application_is_freed(name):
+def test_unreferenced_application_is_freed(name):
     app = FACTORIES[name]()
     sessions = weakref.ref(sojourn.install(app, store="memory://"))
     assert sojourn.get(app) is sessions()

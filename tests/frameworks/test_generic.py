@@ -13,7 +13,7 @@ class TestCherryPy(RequestSuite):
     """A1 to A24 through CherryPy and the WSGI middleware."""
 
     protocol = "wsgi"
-    answers_errors = False  # with `request.throw_errors`, the page is made outside
+    answers_errors = False  # with `request.throw_errors`, the page is made outside the middleware
     # CherryPy answers 400 to a Cookie header with a nameless cookie itself.
     test_an_invalid_ticket_never_reaches_the_store = None
     build = staticmethod(cherrypy_app.build)
@@ -26,7 +26,7 @@ class TestCherryPy(RequestSuite):
 class TestConnexion(RequestSuite):
     """A1 to A24 through Connexion and the ASGI middleware."""
 
-    answers_errors = False  # Connexion makes the page outside of this position
+    answers_errors = False  # Connexion generates the error page outside this position
     build = staticmethod(connexion_app.build)
     uninstall = staticmethod(connexion_app.uninstall)
 
@@ -34,13 +34,13 @@ class TestConnexion(RequestSuite):
 class TestLilya(RequestSuite):
     """A1 to A24 through Lilya and the ASGI middleware."""
 
-    answers_errors = False  # Lilya makes the page outside of its middleware
+    answers_errors = False  # Lilya generates the error page outside its middleware
     build = staticmethod(lilya_app.build)
     uninstall = staticmethod(lilya_app.uninstall)
 
 
 def visit():
-    """Count visits; a function of a thread."""
+    """Count visits, in a thread."""
     return connexion.request.scope["session"].increment("visits")
 
 
@@ -61,7 +61,7 @@ def check_session(ticket, required_scopes, request=None):
 
 @pytest.mark.parametrize("kind", [connexion.AsyncApp, connexion.FlaskApp])
 def test_security_of_connexion_reads_the_session(kind):
-    """A9: the operation gets the user who is logged in, and no other request passes."""
+    """A9: the operation gets the logged-in user; other requests are refused."""
     sessions = sojourn.Sessions(store="memory://", cookie="sid")
     app = kind(__name__, swagger_ui_options=connexion.options.SwaggerUIOptions(swagger_ui=False))
     app.add_middleware(

@@ -1,4 +1,4 @@
-"""Changes of a task or thread that outlives its request, in every framework (laws A11, A24)."""
+"""Changes by a task or thread that runs after its request, in every framework (laws A11, A24)."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ LOST = "was changed after its request had ended"
 
 
 class Detached:
-    """A handler that starts a task or thread, which changes the session after the response."""
+    """A handler that starts a task or thread that changes the session after the response."""
 
     def __init__(self, *, commits):
         self._commits = commits
@@ -53,7 +53,7 @@ class Detached:
             await session.acommit()
 
     async def finish(self):
-        """Let the task or thread run to its end."""
+        """Wait until the task or thread finished."""
         self.released.set()
         if isinstance(self.work, threading.Thread):
             await asyncio.to_thread(self.work.join)
@@ -63,7 +63,7 @@ class Detached:
 
 
 class Messages(logging.Handler):
-    """Keeps messages of sojourn's logger; frameworks replace the root logger's handlers."""
+    """Records messages of sojourn's logger; frameworks replace the handlers of the root logger."""
 
     def __init__(self):
         super().__init__(logging.ERROR)
@@ -97,7 +97,7 @@ def driver_of(name, module, app):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_changes_after_the_response_are_committed_or_reported(name, messages):
-    """A24: nothing commits them but the task itself; without that the log names the session."""
+    """A24: only the task can commit them; otherwise a log line names the session."""
     module = import_module(f"tests.frameworks.apps.{name}_app")
     lost, committed = Detached(commits=False), Detached(commits=True)
     handlers = {"/lost": lost, "/committed": committed, "/late": late}

@@ -1,6 +1,6 @@
 """The laws of requests for each framework over SQLite, Valkey and PostgreSQL.
 
-The classes are made of the law suites in ``test_<framework>.py``, which run over the memory store.
+The classes are derived from the law suites in ``test_<framework>.py``, which use the memory store.
 """
 
 import sys
@@ -22,7 +22,7 @@ MODULES = (
     ),
 )
 
-#: Those that ``make test`` runs; ``make test-all`` runs all.
+#: The suites that ``make test`` runs; ``make test-all`` runs all.
 EVERYDAY = frozenset({"TestFastAPIOverSQLite"})
 
 

@@ -1,4 +1,4 @@
-"""Visitors of a former installation stay logged in after the switch, in every framework."""
+"""Visitors with a session of another library stay logged in after the switch."""
 
 import pytest
 
@@ -59,7 +59,7 @@ LIBRARIES = {
 
 
 class Visitor:
-    """A browser: keeps the cookies that responses set, and drops those that they delete."""
+    """A browser: stores the cookies that responses set, and removes those that they delete."""
 
     def __init__(self, driver, cookie):
         self._driver = driver
@@ -80,7 +80,7 @@ class Visitor:
 
 
 async def stream(session):
-    """Read in a stream, after the first byte."""
+    """Read the session in a stream, after the first byte."""
 
     async def parts():
         yield b"n="
@@ -89,12 +89,12 @@ async def stream(session):
     return HandlerResponse(body=parts())
 
 
-#: Those that ``make test`` runs.
+#: The frameworks that ``make test`` runs.
 EVERYDAY = {"django", "fastapi", "flask", "litestar"}
 
 
 def frameworks():
-    """Yield the names of ``SUITES``; those that ``make test`` leaves out are slow."""
+    """Yield the names of ``SUITES``; those that ``make test`` omits are slow."""
     for name in SUITES:
         yield pytest.param(name, marks=[] if name in EVERYDAY else [pytest.mark.slow])
 
@@ -121,21 +121,21 @@ async def visitor(request, library):
 
 @pytest.mark.anyio
 class TestVisitor:
-    async def test_login_and_data_are_continued_and_the_old_cookie_is_deleted(self, visitor):
-        """A1: the first request continues the session; later ones have its ticket alone."""
+    async def test_login_and_data_are_converted_and_the_old_cookie_is_deleted(self, visitor):
+        """A1: the first request converts the session; later ones have only its ticket."""
         assert await visitor.get("/who") == "ada None"
         assert set(visitor.cookies) == {"sid"}
         assert await visitor.get("/write") == "8"
         assert await visitor.get("/who") == "ada None"
 
-    async def test_a_stream_continues_it(self, visitor):
-        """A11: the cookies travel with the first byte."""
+    async def test_stream_converts_the_session(self, visitor):
+        """A11: the cookies are set before the first byte."""
         assert await visitor.get("/stream") == "n=7"
         assert set(visitor.cookies) == {"sid"}
         assert await visitor.get("/read") == "7"
 
-    async def test_a_logout_is_final(self, visitor):
-        """A7: also for a copy of the former cookie."""
+    async def test_old_cookie_is_invalid_after_a_logout(self, visitor):
+        """A7: also a copy of it."""
         former = dict(visitor.cookies)
         assert await visitor.get("/logout") == "ok"
         assert visitor.cookies == {}

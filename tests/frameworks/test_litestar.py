@@ -58,7 +58,7 @@ def client_of(*routes: Any, plugin: SojournPlugin | None = None, **config: Any) 
 
 
 async def keep_message(message: Any, scope: Any) -> None:
-    """Change nothing before a message is sent."""
+    """Return the message unchanged."""
 
 
 async def set_own(request: Request) -> None:
@@ -99,14 +99,14 @@ async def pop_user(request: Request) -> None:
 class TestSessionProtocol:
     """``request.session``, ``set_session`` and ``clear_session`` as Litestar documents them."""
 
-    def test_a_session_lasts(self):
+    def test_session_is_kept_between_requests(self):
         """A2, A4."""
         client = client_of(count)
         assert [client.get("/count").json()["n"] for _ in range(3)] == [1, 2, 3]
 
     @pytest.mark.parametrize("by_plugin", [True, False])
     def test_a_handler_may_return_the_session(self, by_plugin):
-        """Litestar's own sessions are dicts, and handlers return them."""
+        """Litestar's own sessions are dicts, so handlers may return them."""
 
         @get("/own")
         async def own(request: Request) -> dict[str, Any]:
@@ -129,16 +129,16 @@ class TestSessionProtocol:
         """A1."""
         assert "set-cookie" not in client_of(show).get("/show").headers
 
-    def test_set_session_replaces_what_the_session_holds(self):
-        """A24: one commit with the difference, and no other cookie."""
+    def test_set_session_replaces_the_data(self):
+        """A24: one commit with the difference; the cookie is unchanged."""
         client = client_of(set_data, show)
         client.post("/set", json={"a": 1, "b": {"c": 2}})
         response = client.post("/set", json={"b": {"c": 3}})
         assert "set-cookie" not in response.headers
         assert client.get("/show").json() == {"b": {"c": 3}}
 
-    def test_set_session_takes_a_model(self):
-        """A24: a dataclass, as in Litestar's own sessions, is stored as its fields."""
+    def test_set_session_accepts_a_dataclass(self):
+        """A24: it is stored as its fields, as in Litestar's own sessions."""
 
         @dataclass
         class Profile:
@@ -155,15 +155,15 @@ class TestSessionProtocol:
         client.post("/profile")
         assert client.get("/show").json() == {"name": "ada", "id": str(known)}
 
-    def test_set_session_empty_clears_it(self):
+    def test_set_session_with_an_empty_dict_clears_the_data(self):
         """A24."""
         client = client_of(set_data, show)
         client.post("/set", json={"a": 1})
         client.post("/set", json={})
         assert client.get("/show").json() == {}
 
-    def test_clear_session_destroys_it(self):
-        """A7, A24, B-34: the record is gone, the cookie is deleted, the old one is worthless."""
+    def test_clear_session_destroys_the_session(self):
+        """A7, A24, B-34: record and cookie are deleted; the old cookie is invalid."""
         plugin = make_plugin()
         client = client_of(count, clear, show, plugin=plugin)
         client.get("/count")
@@ -174,11 +174,11 @@ class TestSessionProtocol:
         client.cookies.update(before)
         assert client.get("/show").json() == {}
 
-    def test_clear_session_of_a_visitor_without_one_sends_no_cookie(self):
+    def test_clear_session_of_a_new_visitor_sends_no_cookie(self):
         """A1."""
         assert "set-cookie" not in client_of(clear).post("/clear").headers
 
-    def test_a_sync_handler_has_the_session_too(self):
+    def test_sync_handler_has_the_session(self):
         """A2: in a thread, and in the event loop."""
 
         @get("/threaded", sync_to_thread=True)
@@ -201,14 +201,14 @@ class Shop:
 class TestRoutes:
     """Which routes have a session."""
 
-    def test_a_route_with_the_opt_key_has_none(self):
+    def test_route_with_the_opt_key_has_no_session(self):
         @get("/health", opt={"skip_session": True})
         async def health(request: Request) -> bool:
             return "session" in request.scope
 
         assert client_of(health).get("/health").json() is False
 
-    def test_the_opt_key_may_have_another_name(self):
+    def test_opt_key_is_an_option(self):
         @get("/health", no_session=True)
         async def health(request: Request) -> bool:
             return "session" in request.scope
@@ -216,7 +216,7 @@ class TestRoutes:
         plugin = make_plugin(exclude_opt_key="no_session")
         assert client_of(health, plugin=plugin).get("/health").json() is False
 
-    def test_excluded_paths_have_none(self):
+    def test_excluded_paths_have_no_session(self):
         @get("/static/file")
         async def file(request: Request) -> bool:
             return "session" in request.scope
@@ -224,7 +224,7 @@ class TestRoutes:
         plugin = make_plugin(exclude=["/static/*"])
         assert client_of(file, plugin=plugin).get("/static/file").json() is False
 
-    def test_the_middleware_of_a_config_serves_one_router(self):
+    def test_middleware_of_a_config_applies_to_one_router(self):
         config = SojournConfig(store="memory://", secret=SECRET)
 
         @get("/plain")
@@ -236,8 +236,8 @@ class TestRoutes:
         assert client.get("/plain").json() is False
         assert [client.get("/shop/count").json()["n"] for _ in range(2)] == [1, 2]
 
-    def test_the_dependency_loads_the_session_where_it_is_declared(self):
-        """A1: with ``autoload=False`` another route costs no store call."""
+    def test_dependency_loads_the_session_of_its_route(self):
+        """A1: with ``autoload=False`` other routes make no store call."""
         store = FaultyStore(MemoryStore())
 
         @get("/loading")
@@ -254,7 +254,7 @@ class TestRoutes:
         assert client.get("/other").json() is False
         assert len(store.calls) == calls
 
-    def test_the_dependency_reaches_controllers_and_typed_sessions(self):
+    def test_dependency_works_in_controllers_and_with_typed_sessions(self):
         class Cart(Controller):
             path = "/cart"
 
@@ -284,8 +284,8 @@ class TestRoutes:
         assert client.get("/named/ada").text == "ada"
         assert client.get("/sync").text == "ada"
 
-    def test_the_route_decorator_fits_methods_of_controllers(self):
-        """A handler that is not asynchronous runs in a thread, as Litestar's own do."""
+    def test_route_decorator_works_on_methods_of_controllers(self):
+        """A synchronous handler runs in a thread."""
         plugin = make_plugin(autoload=False)
 
         class Cart(Controller):
@@ -308,7 +308,7 @@ class TestRoutes:
 
         assert anyio.run(responses) == [1, [3, True]]
 
-    def test_a_route_without_the_middleware_shows_the_line_to_write(self):
+    def test_route_without_the_middleware_raises_with_the_line_to_write(self):
         @get("/skipped", skip_session=True)
         async def skipped(session: sojourn.Session) -> None: ...
 
@@ -361,7 +361,7 @@ class TestSessionAuth:
         assert sessions.count() == 0
 
     def test_a_login_by_set_session_binds_the_user(self):
-        """S15: lists, limits and revocation know the session."""
+        """S15: for lists, limits and revocation."""
         client, sessions = auth_client()
         client.post("/login/1")
         assert client.get("/me").text == "ada"
@@ -379,7 +379,7 @@ class TestSessionAuth:
         thief = TestClient(client.app, cookies=before)
         assert thief.get("/me").status_code == 401
 
-    def test_another_user_replaces_the_first(self):
+    def test_login_of_another_user_replaces_the_first(self):
         """A9."""
         client, sessions = auth_client()
         client.post("/login/1")
@@ -387,7 +387,7 @@ class TestSessionAuth:
         assert client.get("/me").text == "bob"
         assert sessions.list_user("1") == []
 
-    def test_a_logout_ends_the_session(self):
+    def test_logout_destroys_the_session(self):
         """A7."""
         client, sessions = auth_client()
         client.post("/login/1")
@@ -396,8 +396,8 @@ class TestSessionAuth:
         assert sessions.count() == 0
         assert TestClient(client.app, cookies=stolen).get("/me").status_code == 401
 
-    def test_removing_the_key_logs_out_and_keeps_the_rest(self):
-        """A7: the ticket of the login is worthless, the cart is in a new session."""
+    def test_removing_the_user_key_logs_out_and_keeps_the_data(self):
+        """A7: the ticket of the login is invalid; the other data is in a new session."""
         client, sessions = auth_client()
         client.post("/login/1")
         client.get("/count")
@@ -407,14 +407,14 @@ class TestSessionAuth:
         assert sessions.list_user("1") == []
         assert TestClient(client.app, cookies=stolen).get("/me").status_code == 401
 
-    def test_a_deleted_user_ends_the_session(self):
-        """A24: SessionAuth puts ``Empty`` in the place of the session."""
+    def test_session_of_a_deleted_user_is_destroyed(self):
+        """A24: SessionAuth replaces the session by ``Empty``."""
         client, sessions = auth_client()
         client.set_session_data({"user_id": "9"})
         assert client.get("/me").status_code == 401
         assert sessions.count() == 0
 
-    def test_limits_apply(self):
+    def test_max_sessions_applies(self):
         client, _sessions = auth_client(max_sessions=1)
         client.post("/login/1")
         other = TestClient(client.app)
@@ -423,7 +423,7 @@ class TestSessionAuth:
         assert other.get("/me").text == "ada"
 
     def test_an_explicit_login_is_not_replaced(self):
-        """The application names its user itself, and keeps something else under the key."""
+        """The application calls ``login`` and stores another value under the user key."""
 
         @post("/own")
         async def own(request: Request) -> None:
@@ -435,7 +435,7 @@ class TestSessionAuth:
         client.get("/count")
         assert client.get("/who").json() == {"user": "ada"}
 
-    def test_user_key_none_leaves_logins_to_the_application(self):
+    def test_user_key_none_binds_no_user(self):
         client = client_of(set_data, who, plugin=make_plugin(user_key=None))
         client.post("/set", json={"user_id": "1"})
         assert client.get("/who").json() == {"user": None}
@@ -475,7 +475,7 @@ class TestSessionAuth:
 class TestErrors:
     """Law A23: errors of the session are errors of the application."""
 
-    def test_the_default_is_503(self):
+    def test_failing_store_is_503_by_default(self):
         """A15, A23."""
         store = FaultyStore(MemoryStore())
         client = client_of(count, plugin=make_plugin(store=store), cors_config=CORSConfig(["*"]))
@@ -490,8 +490,8 @@ class TestErrors:
 
     @pytest.mark.parametrize("key", [StoreUnavailable, Exception, 500, 503])
     @pytest.mark.parametrize("call", ["load", "save"])
-    def test_handlers_of_the_application_answer(self, key, call):
-        """A23: load and commit."""
+    def test_error_handlers_of_the_application_respond(self, key, call):
+        """A23: errors of load and commit."""
         store = FaultyStore(MemoryStore())
 
         def answer(request: Request, error: Exception) -> Response[str]:
@@ -503,7 +503,7 @@ class TestErrors:
         response = client.get("/count")
         assert (response.status_code, response.text) == (418, "StoreUnavailable")
 
-    def test_handlers_of_a_route_answer(self):
+    def test_error_handlers_of_a_route_respond(self):
         """A23."""
 
         def answer(request: Request, error: SessionTooLarge) -> Response[dict[str, int]]:
@@ -516,7 +516,7 @@ class TestErrors:
         response = client_of(large).get("/large")
         assert (response.status_code, response.json()) == (413, {"limit": 65_536})
 
-    def test_without_a_handler_the_page_is_that_of_litestar(self):
+    def test_error_without_a_handler_has_litestars_error_page(self):
         @get("/large")
         async def large(request: Request) -> None:
             request.session["x"] = "x" * 100_000
@@ -526,7 +526,7 @@ class TestErrors:
         assert response.json()["detail"] == "Internal Server Error"
 
     @pytest.mark.parametrize("error", ["load", "save"])
-    def test_on_error_answers(self, error):
+    def test_on_error_returns_a_response(self, error):
         """A23."""
         store = FaultyStore(MemoryStore())
 
@@ -548,8 +548,8 @@ class TestErrors:
         assert response.status_code == 401
         assert response.headers["www-authenticate"] == "Session"
 
-    def test_errors_of_other_middleware_have_the_headers_of_the_session(self):
-        """A13: a 401 that depends on the session is not for shared caches."""
+    def test_error_response_of_a_later_middleware_has_the_session_headers(self):
+        """A13: shared caches must not store a 401 that depends on the session."""
 
         class Auth(AbstractAuthenticationMiddleware):
             async def authenticate_request(self, connection: ASGIConnection) -> Any:
@@ -564,7 +564,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("late", [False, True])
     def test_no_hook_lets_a_cache_store_a_ticket(self, late):
-        """A13: the hooks run outside of every middleware, also those that are added late."""
+        """A13: hooks run outside every middleware, also hooks added later."""
 
         async def publish(message: Any, scope: Any) -> None:
             if message["type"] == "http.response.start":
@@ -582,11 +582,11 @@ class TestErrors:
         assert response.headers.get_list("cache-control") == ["private, no-store"]
         assert response.headers["vary"] == "Cookie"
         assert len(response.headers.get_list("set-cookie")) == 1
-        again = client.get("/count")  # without a ticket: what the application says
+        again = client.get("/count")  # without a ticket: the header of the application
         assert again.headers.get_list("cache-control") == ["public, max-age=60"]
         assert again.headers["x-hook"] == "ran"
 
-    def test_a_failed_request_saves_nothing(self):
+    def test_failed_request_drops_the_changes(self):
         """A10."""
 
         @get("/fail")
@@ -599,7 +599,7 @@ class TestErrors:
         assert client.get("/fail").status_code == 500
         assert client.get("/count").json() == {"n": 2}
 
-    def test_options_are_checked(self):
+    def test_invalid_options_are_refused(self):
         with pytest.raises(ConfigurationError, match="timeout"):
             SojournPlugin(max_age=5)
         with pytest.raises(ConfigurationError, match="SojournConfig"):
@@ -607,7 +607,7 @@ class TestErrors:
 
 
 class TestSecondSessionMiddleware:
-    """Two things that set ``request.session`` are refused when the application starts."""
+    """Two middlewares that set ``request.session`` are refused at startup."""
 
     OTHER = ServerSideSessionConfig()
 
@@ -638,13 +638,13 @@ class TestSecondSessionMiddleware:
             pass
         assert "beside that of sojourn" in str(refused.value.exceptions)
 
-    def test_it_is_refused_by_install(self):
+    def test_second_session_middleware_is_refused_by_install(self):
         app = Litestar([count], middleware=[self.OTHER.middleware])
         with pytest.raises(ConfigurationError, match="ServerSideSessionConfig"):
             sojourn.install(app, store="memory://")
         assert len(app.middleware) == 1
 
-    def test_it_may_have_the_routes_that_are_left_to_it(self):
+    def test_second_session_middleware_is_accepted_on_excluded_routes(self):
         middleware = [self.OTHER.middleware]
         handlers = [
             count,
@@ -659,7 +659,7 @@ class TestSecondSessionMiddleware:
             assert client.get("/count").json() == {"n": 1}
 
     def test_a_nested_installation_needs_another_cookie(self):
-        """A24: found at the start instead of at the first request."""
+        """A24: refused at startup instead of at the first request."""
         same = SojournConfig(store="memory://", secret=SECRET)
         router = Router("/below", route_handlers=[show], middleware=[same.middleware])
         with (
@@ -686,8 +686,8 @@ class TestResponseCache:
         assert other.headers["set-cookie"] != first.headers["set-cookie"]
         assert client.get("/cached").text == "2"
 
-    def test_another_response_is_cached_without_the_cookie(self):
-        """A13, A9: also if this request sends a cookie for another reason, such as a rotation."""
+    def test_response_that_did_not_use_the_session_is_cached_without_its_cookie(self):
+        """A13, A9: also if the request sends a cookie because of a rotation."""
         calls = []
 
         @get("/cached", cache=60)
@@ -707,7 +707,7 @@ class TestResponseCache:
         assert (other.text, "set-cookie" in other.headers) == ("1", False)
 
     def test_a_stream_is_cached_without_the_cookie(self):
-        """A9, A13: its start is sent, with the cookie, before the cache stores it."""
+        """A9, A13: its start with the cookie is sent before the cache stores the response."""
 
         @get("/cached", cache=60)
         async def cached() -> Stream:
@@ -767,7 +767,7 @@ class TestPlugins:
         assert client.get("/page").text == "info: saved"
         assert client.get("/page").text == ""
 
-    def test_litestar_csrf_works_beside_it(self):
+    def test_csrf_middleware_of_litestar_works_with_sessions(self):
         client = client_of(count, set_data, show, csrf_config=CSRFConfig(secret="x" * 32))
         client.get("/count")
         assert client.post("/set", json={"a": 1}).status_code == 403
@@ -775,8 +775,8 @@ class TestPlugins:
         client.post("/set", json={"a": 1}, headers={"x-csrftoken": token})
         assert client.get("/show").json() == {"a": 1}
 
-    def test_the_csrf_guard_takes_the_token_of_the_session(self, tmp_path: Path):
-        """CSRF by our token: header or form field; a token of another session is refused."""
+    def test_csrf_guard_accepts_the_token_of_the_session(self, tmp_path: Path):
+        """In a header or a form field; a token of another session is refused."""
         (tmp_path / "form.html").write_text("{{ session_csrf_token() }}")
         templates = TemplateConfig(directory=tmp_path, engine=JinjaTemplateEngine)
 
@@ -799,7 +799,7 @@ class TestPlugins:
 
 
 class TestClients:
-    """Litestar's test clients and ours open a visitor whose session holds something."""
+    """Litestar's test clients and sojourn's with a prepared session."""
 
     def test_set_and_get_session_data(self):
         client = client_of(count, show)
@@ -809,14 +809,14 @@ class TestClients:
         client.set_session_data({"m": 1})
         assert client.get("/show").json() == {"m": 1}
 
-    def test_create_test_client(self):
+    def test_create_test_client_has_the_session(self):
         plugin = make_plugin()
         with create_test_client([count], plugins=[plugin], session_config=plugin.config) as client:
             client.set_session_data({"n": 1})
             assert client.get("/count").json() == {"n": 2}
 
     @pytest.mark.anyio
-    async def test_the_async_client(self):
+    async def test_async_test_client_has_the_session(self):
         plugin = make_plugin()
         app = Litestar([count], plugins=[plugin])
         async with AsyncTestClient(app, session_config=plugin.config) as client:
@@ -934,7 +934,7 @@ class TestSockets:
             assert socket.receive_text() == "None: hello"
             assert client.get("/show").json() == {"n": 1, "last": "hello"}
 
-    def test_a_listener_sees_what_others_wrote(self):
+    def test_listener_sees_changes_of_others(self):
         """W3."""
         client = client_of(listener, count)
         client.get("/count")
@@ -960,8 +960,8 @@ class TestSockets:
             assert message == {"type": "websocket.close", "code": 4401, "reason": "stolen"}
             assert time.monotonic() - started < 1
 
-    def test_a_missing_login_is_4401(self):
-        """W4: and not Litestar's 4500."""
+    def test_missing_login_closes_with_4401(self):
+        """W4: not with Litestar's 4500."""
         client = client_of(private_socket)
         with open_socket(client, "/private") as socket:
             assert socket.send_queue.get(timeout=2)["code"] == 4401
@@ -975,7 +975,7 @@ class TestSockets:
         ):
             pass
 
-    def test_a_handler_that_fails_saves_nothing(self):
+    def test_failing_handler_drops_its_changes(self):
         """A10."""
 
         @websocket("/failing")
@@ -990,7 +990,7 @@ class TestSockets:
             assert socket.send_queue.get(timeout=2)["code"] == 4500
         assert client.get("/count").json() == {"n": 2}
 
-    def test_a_class_based_listener(self):
+    def test_class_based_listener_commits_changes(self):
         """W2."""
 
         class Echo(WebsocketListener):

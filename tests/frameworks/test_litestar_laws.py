@@ -12,7 +12,7 @@ class TestLitestar(RequestSuite):
 
 
 class TestInstalledLitestar(RequestSuite):
-    """A1 to A24 through ``sojourn.install`` of an application that exists."""
+    """A1 to A24 through ``sojourn.install`` of an existing application."""
 
     build = staticmethod(litestar_app.build_installed)
     uninstall = staticmethod(litestar_app.uninstall)

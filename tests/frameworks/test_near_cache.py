@@ -1,4 +1,4 @@
-"""A near cache under every framework: N1 and N3, whose parts every adapter has."""
+"""A near cache under every framework: N1 and N3, which each adapter implements in part."""
 
 import pytest
 
@@ -49,8 +49,8 @@ SUITES = [
 
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.__name__ for suite in SUITES])
 @under_loop
-async def test_reads_come_from_memory_and_writes_are_read(suite):
-    """N1, N3, A5: the second read makes no load, and a write sends the cookie, once."""
+async def test_reads_are_served_from_memory_and_writes_are_read(suite):
+    """N1, N3, A5: the second read makes no load; a write sends the cookie once."""
     made = type("Suite", (WithNearCache, suite), {})()
     async with made.serve(HANDLERS) as app:
         browser = app.browser()

@@ -1,4 +1,4 @@
-"""Pyramid: the laws of requests, and what its users expect of a session."""
+"""Pyramid: the laws of requests, and features of Pyramid."""
 
 import time
 
@@ -41,7 +41,7 @@ class TestPyramid(RequestSuite):
 
 
 class Site:
-    """An application whose views are functions of this name, and a browser."""
+    """An application with the given views, and a browser."""
 
     def __init__(self, *views, configure=lambda config: None, **settings):
         settings = {"sojourn.store": "memory://", **settings}
@@ -118,7 +118,7 @@ class TestSettings:
             ("sojourn.secret", "short", "secret"),
         ],
     )
-    def test_a_wrong_setting_is_refused(self, setting, text, message):
+    def test_invalid_setting_is_refused(self, setting, text, message):
         with pytest.raises(ConfigurationError, match=message):
             Configurator(settings={setting: text}).include(INCLUDE)
 
@@ -140,7 +140,7 @@ class TestSettings:
         with pytest.raises(ConfigurationError, match="another session factory"):
             config.make_wsgi_app()
 
-    def test_an_application_that_is_built_cannot_be_changed(self):
+    def test_install_on_a_built_application_is_refused(self):
         with pytest.raises(ConfigurationError, match="Configurator"):
             sojourn.install(Configurator().make_wsgi_app(), store="memory://")
 
@@ -148,7 +148,7 @@ class TestSettings:
 class TestSession:
     """``pyramid.interfaces.ISession``."""
 
-    def test_it_is_complete(self):
+    def test_session_has_every_member_of_isession(self):
         seen = []
 
         def look(request):
@@ -165,8 +165,8 @@ class TestSession:
         assert [new for new, _ in seen] == [True, False]
         assert all(abs(created - time.time()) < 60 and type(created) is int for _, created in seen)
 
-    def test_it_is_loaded_when_it_is_used(self):
-        """A1: a view that does not use it costs no store call."""
+    def test_session_is_loaded_at_its_first_access(self):
+        """A1: a view without an access makes no store call."""
         store = FaultyStore(MemoryStore())
 
         def plain(request):
@@ -178,7 +178,7 @@ class TestSession:
         assert "Vary" not in site.get("/plain").headers
         assert store.calls == []
 
-    def test_flash_messages_wait_in_queues(self):
+    def test_flash_messages_are_stored_in_queues(self):
         def put(request):
             session = request.session
             for message in ("one", "two", "one"):
@@ -215,7 +215,7 @@ class TestSession:
         assert found == ["kept"]
         assert site.sessions.get(before) is None
 
-    def test_a_request_of_a_test_has_a_session(self):
+    def test_testing_request_with_a_session(self):
         sessions = sojourn.Sessions(store="memory://")
         request = testing.DummyRequest()
         session = session_factory(sessions)(request)
@@ -226,7 +226,7 @@ class TestSession:
             callback(request, response)
         assert dict(response.headerlist)["Set-Cookie"].startswith("__Host-sid=")
 
-    def test_a_visitor_with_data(self):
+    def test_client_with_a_prepared_session(self):
         """The test client sends the cookie of a session that a test made."""
         site = Site(show)
         open_session(site.app, visits=7).add_to_jar(site.browser.cookiejar)
@@ -283,21 +283,21 @@ def use_legacy_policy(config):
 
 
 class TestEvents:
-    """Pyramid's events, which it creates only for an application that listens to some."""
+    """Pyramid's events, which it creates only if a subscriber exists."""
 
-    def test_sojourn_alone_causes_no_events(self):
+    def test_sojourn_registers_no_event_subscriber(self):
         site = Site(visit)
         assert not site.app.registry.has_listeners
         assert [site.browser.get("/visit").text for _ in range(2)] == ["1", "2"]
 
-    def test_an_application_that_listens_gets_its_events(self):
+    def test_subscriber_of_the_application_gets_its_events(self):
         seen = []
         site = Site(visit, configure=lambda config: config.add_subscriber(seen.append, NewRequest))
         assert [site.browser.get("/visit").text for _ in range(2)] == ["1", "2"]
         assert len(seen) == 2
 
     def test_another_router_of_the_same_application_has_the_session_layer(self):
-        """Also the options that need the WSGI layer, such as ``protect``."""
+        """Also options that need the WSGI layer, such as ``protect``."""
         config = Configurator(settings={"sojourn.store": "memory://", "sojourn.protect": "true"})
         config.include(INCLUDE)
         config.add_route("visit", "/visit")
@@ -315,7 +315,7 @@ class TestAuthentication:
 
     @pytest.mark.parametrize("configure", [use_helper, use_legacy_policy])
     def test_remember_logs_in_and_forget_logs_out(self, configure):
-        """A9, A7, B-25: the ticket is replaced, and lists of the user are right."""
+        """A9, A7, B-25: the ticket is replaced, and the user's sessions are listed."""
         site = Site(visit, log_in, log_out, whoami, configure=configure)
         site.get("/visit")
         before = site.browser.cookies["sid"]
@@ -337,15 +337,15 @@ class TestAuthentication:
         assert site.sessions.list_user(17) == []
         assert thief.get("/whoami", headers={"Cookie": f"sid={during}"}).json[0] is None
 
-    def test_a_revoked_user_is_not_remembered(self):
+    def test_revoked_user_is_logged_out(self):
         """A7."""
         site = Site(log_in, whoami, configure=use_helper)
         site.get("/log_in?user=17")
         assert site.sessions.revoke_user(17) == 1
         assert site.get("/whoami").json[:2] == [None, None]
 
-    def test_a_refused_login_is_not_remembered(self):
-        """A24: with ``save_on_error``, too, the data does not say that a user is logged in."""
+    def test_refused_login_stores_no_user(self):
+        """A24: also with ``save_on_error``."""
         settings = {
             "sojourn.max_sessions": "1",
             "sojourn.on_limit": "refuse",
@@ -366,7 +366,7 @@ class TestAuthentication:
         assert other.get("/log_in?user=17", status=409).text == "refused"
         assert other.get("/whoami").json[:2] == [None, None]
 
-    def test_verbs_and_helper_agree(self):
+    def test_session_methods_and_authentication_helper_agree(self):
         def sign_in(request):
             request.session.login("ada", methods=("password",))
             return Response("")
@@ -377,7 +377,7 @@ class TestAuthentication:
         site.get("/log_out")
         assert site.get("/whoami").json[:2] == [None, None]
 
-    def test_a_prefix_of_the_helper(self):
+    def test_prefix_of_the_authentication_helper(self):
         def configure(config):
             config.set_security_policy(HelperPolicy("mine."))
 
@@ -414,7 +414,7 @@ class TestCSRF:
         site.browser.post("/send", status=400)
 
     def test_a_login_replaces_the_tokens(self):
-        """B-25: a token from before the login may be known to another visitor."""
+        """B-25: an attacker may know a token from before the login."""
 
         def configure(config):
             use_helper(config)
@@ -433,7 +433,7 @@ def too_much(request):
 
 
 class TestErrors:
-    """A23: errors are answered by exception views."""
+    """A23: exception views respond to errors."""
 
     def site(self, *views, answer=None, context=StoreError, **settings):
         self.store = FaultyStore(MemoryStore())
@@ -446,7 +446,7 @@ class TestErrors:
         return Site(visit, show, *views, configure=configure, **settings)
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_exception_views_answer_a_failing_store(self, verb):
+    def test_exception_views_respond_to_a_failing_store(self, verb):
         def answer(error, request):
             return Response("back in a moment", 503, headers={"Retry-After": "9"})
 
@@ -462,7 +462,7 @@ class TestErrors:
         assert site.get("/show").text == "1"
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_a_page_for_all_exceptions_becomes_503(self, verb):
+    def test_500_of_an_exception_view_becomes_503(self, verb):
         site = self.site(answer=lambda error, request: Response("oops", 500), context=Exception)
         site.get("/visit")
         self.store.fail(verb)
@@ -471,7 +471,7 @@ class TestErrors:
         assert response.headers["Retry-After"]
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    def test_503_is_the_default(self, verb):
+    def test_failing_store_is_503_by_default(self, verb):
         site = self.site()
         site.get("/visit")
         self.store.fail(verb)
@@ -494,7 +494,7 @@ class TestErrors:
         assert site.get("/visit", status=503).text == "from a view"
         assert [path for path, _ in handled] == ["/too_much", "/visit"]
 
-    def test_exception_views_answer_a_commit_error_and_nothing_is_saved(self):
+    def test_exception_views_respond_to_a_commit_error(self):
         """A10."""
 
         def answer(error, request):
@@ -506,7 +506,7 @@ class TestErrors:
         assert site.get("/too_much", status=413).text == "65536 bytes at most"
         assert site.get("/show").text == "1"
 
-    def test_a_missing_login_can_be_a_redirect_that_writes(self):
+    def test_exception_view_for_a_missing_login_may_write_and_redirect(self):
         def account(request):
             return Response(request.session.require_user())
 
@@ -518,7 +518,7 @@ class TestErrors:
         assert site.get("/account", status=302).follow().text == "9"
         assert self.site(account).get("/account", status=401)
 
-    def test_a_raised_redirect_is_no_failure(self):
+    def test_raised_redirect_keeps_the_changes(self):
         def save(request):
             request.session["visits"] = 5
             raise HTTPFound("/show")
@@ -577,16 +577,16 @@ class TestResponses:
         assert site.get("/show").text == "2"
         assert site.get("/show").text == "3"
 
-    def test_a_failing_tween_saves_nothing(self):
-        """A10: such as the transaction manager, whose tween is over the exception views."""
+    def test_failing_tween_drops_the_changes(self):
+        """A10: such as the transaction manager, whose tween is outside the exception views."""
         site = Site(visit, show, configure=add_failing_tween)
         site.get("/visit")
         with pytest.raises(LookupError):
             site.get("/visit?fail=1")
         assert site.get("/show").text == "1"
 
-    def test_another_attempt_starts_with_the_stored_session(self):
-        """A6: an execution policy that runs a request again counts it once."""
+    def test_repeated_attempt_starts_with_the_stored_session(self):
+        """A6: an execution policy may repeat a request."""
 
         def configure(config):
             add_failing_tween(config)
@@ -612,7 +612,7 @@ class TestResponses:
         assert site.get("/parent").text == "2"
         assert site.new_browser().get("/empty_child").text == "1"
 
-    def test_the_factory_alone_commits(self):
+    def test_factory_without_include_commits(self):
         """``set_session_factory(session_factory(sessions))`` without ``include``."""
         store = FaultyStore(MemoryStore())
         sessions = sojourn.Sessions(store=store, secret=SECRET)
@@ -635,8 +635,8 @@ class TestResponses:
         assert browser.get("/visit", status=503).headers["Retry-After"]
 
     @pytest.mark.parametrize("option", [{"protect": True}, {"on_error": show}])
-    def test_the_factory_alone_refuses_what_it_cannot_do(self, option):
-        """A24: `protect` must not seem to work."""
+    def test_factory_without_include_refuses_options_of_the_middleware(self, option):
+        """A24: `protect` must not be ignored silently."""
         with Configurator() as config:
             config.set_session_factory(
                 session_factory(sojourn.Sessions(store="memory://", **option))
@@ -646,7 +646,7 @@ class TestResponses:
         with pytest.raises(ConfigurationError, match=r"config\.include"):
             browser.get("/")
 
-    def test_paths_that_are_left_out_have_no_session(self):
+    def test_excluded_paths_have_no_session(self):
         def probe(request):
             return Response(str(hasattr(request, "session")))
 
@@ -654,7 +654,7 @@ class TestResponses:
         site.get("/visit")
         assert site.get("/probe").text == "False"
 
-    def test_a_view_finds_its_installation(self):
+    def test_view_can_access_its_installation(self):
         def count(request):
             return Response(str(get_sessions(request).count()))
 
@@ -666,13 +666,13 @@ class TestResponses:
 
 
 def add_failing_tween(config):
-    """Add a tween where that of ``pyramid_tm`` is."""
+    """Add a tween at the position of that of ``pyramid_tm``."""
     ours = "sojourn.frameworks.pyramid.tweens.commit_tween_factory"
     config.add_tween(f"{__name__}.failing_tween_factory", under=ours, over=EXCVIEW)
 
 
 def failing_tween_factory(handler, registry):
-    """Return a tween that fails after the view, as a transaction may."""
+    """Return a tween that fails after the view, like a failing transaction."""
 
     def tween(request):
         response = handler(request)
@@ -685,7 +685,7 @@ def failing_tween_factory(handler, registry):
 
 
 def run_twice(environ, router):
-    """Run requests with ``fail=once`` twice, as ``pyramid_retry`` does."""
+    """Run requests with ``fail=once`` twice, like ``pyramid_retry``."""
     for attempt in range(2):
         environ["retry.attempt"], environ["retry.attempts"] = attempt, 2
         with router.request_context(environ) as request:

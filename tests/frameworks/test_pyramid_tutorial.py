@@ -109,8 +109,8 @@ def main(install_sessions):
 
 
 @pytest.mark.parametrize("install_sessions", [signed_cookies, include, install, factory])
-def test_the_pages_are_the_same(install_sessions):
-    """A9: and only with sojourn a copied cookie is worthless after the logout."""
+def test_tutorial_pages_are_the_same_with_sojourn(install_sessions):
+    """A9: with sojourn, a copied cookie is invalid after the logout."""
     app = main(install_sessions)
     browser = TestApp(app)
     assert [browser.get("/").text for _ in range(2)] == ["visit 1 of None", "visit 2 of None"]

@@ -46,7 +46,7 @@ async def text(client, path="/", **request):
 class TestSession:
     """``quart.session`` is the session of sojourn."""
 
-    async def test_it_has_the_members_of_both(self, app):
+    async def test_session_is_an_instance_of_both_classes(self, app):
         async with app.test_request_context("/"):
             assert isinstance(session, sojourn.Session)
             assert session.new
@@ -55,7 +55,7 @@ class TestSession:
             session.permanent = True
             assert session.modified
 
-    async def test_flashed_messages_come_back(self, app):
+    async def test_flashed_messages_are_kept(self, app):
         @app.get("/flash")
         async def put():
             await flash("one", "info")
@@ -71,7 +71,7 @@ class TestSession:
         assert await text(client, "/show") == "[('info', 'one'), ('message', 'two')]"
         assert await text(client, "/show") == "[]"
 
-    async def test_plain_views_and_functions_of_a_request_have_it(self, app):
+    async def test_sync_views_and_request_functions_have_the_session(self, app):
         @app.before_request
         async def before():
             session["before"] = True
@@ -104,7 +104,7 @@ class TestSession:
 
         assert await text(app.test_client()) == "1"
 
-    async def test_a_stream_commits_at_its_end_or_drops(self, app):
+    async def test_stream_commits_at_its_end_or_drops_its_changes(self, app):
         """A10, A11."""
 
         @app.get("/<how>")
@@ -154,7 +154,7 @@ class TestTestClient:
         assert await text(client) == "ada"
 
     @pytest.mark.parametrize("first", [0, 1])
-    async def test_deliveries_that_are_interrupted_together_keep_the_order(self, app, first):
+    async def test_receives_cancelled_together_keep_the_message_order(self, app, first):
         """A21: two tasks of a handler receive, and both are cancelled, in either order."""
         received = []
 
@@ -215,7 +215,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("verb", ["load", "save"])
     @pytest.mark.parametrize("testing", [True, False])
-    async def test_the_default_is_503(self, app, verb, testing):
+    async def test_failing_store_is_503_by_default(self, app, verb, testing):
         app.testing = testing
         client = await self.visitor(app)
         app.store.fail(verb)
@@ -227,7 +227,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("verb", ["load", "save"])
     @pytest.mark.parametrize("kind", [StoreUnavailable, StoreError, 503, Exception, 500])
-    async def test_a_handler_answers(self, app, verb, kind):
+    async def test_error_handler_responds(self, app, verb, kind):
         @app.errorhandler(kind)
         async def closed(_):
             return await render_template_string("closed {{ session.get('n') or '' }}"), 500
@@ -239,7 +239,7 @@ class TestErrors:
         assert reply.status_code == 503
         assert reply.headers["Retry-After"]
 
-    async def test_on_error_answers_with_a_response_of_quart(self):
+    async def test_on_error_returns_a_response_of_quart(self):
         async def on_error(request, error):
             return f"{request.path} {error}", 418
 
@@ -254,14 +254,14 @@ class TestErrors:
         app.get("/")(lambda: f"{session.require_user()}")
         assert (await app.test_client().get("/")).status_code == 401
 
-    async def test_a_handler_answers_a_required_login(self, app):
+    async def test_error_handler_responds_to_a_missing_login(self, app):
         app.get("/")(lambda: f"{session.require_user()}")
         app.errorhandler(LoginRequired)(lambda _: ("log in", 403))
         assert await text(app.test_client()) == "log in"
 
 
 class TestRoutes:
-    """Some routes only."""
+    """Sessions on some routes only."""
 
     async def test_only_decorated_views_have_a_session(self):
         app = make_app(autoload=False)
@@ -301,7 +301,7 @@ class TestRoutes:
         async with client.websocket("/ws") as connection:
             assert await connection.receive() == "3"
 
-    async def test_other_origins_are_refused_before_any_function_runs(self):
+    async def test_other_origins_are_refused_before_before_request(self):
         """ASVS 3.5.1."""
         app = make_app(protect=True)
         ran = []
@@ -348,14 +348,14 @@ class TestInterface:
         with pytest.raises(ConfigurationError, match="HTTPONLY"):
             sojourn.install(app, store="memory://")
 
-    async def test_null_sessions(self, app):
+    async def test_null_session_refuses_writes(self, app):
         interface = app.session_interface
         null = await interface.make_null_session(app)
         assert interface.is_null_session(null)
         with pytest.raises(RuntimeError, match="no session"):
             null["a"] = 1
 
-    async def test_uninstall_puts_quarts_own_sessions_back(self, app):
+    async def test_uninstall_restores_quarts_own_sessions(self, app):
         """A20."""
 
         @app.get("/")
@@ -378,7 +378,7 @@ class TestInterface:
 
 
 class TestQuartAuth:
-    """Quart-Auth works unchanged beside the session."""
+    """Quart-Auth works unchanged together with sojourn."""
 
     async def test_logins_and_logouts(self, app):
         app.config["QUART_AUTH_COOKIE_SECURE"] = False

@@ -60,7 +60,7 @@ async def exchange(socket, word):
 
 
 async def close_of(socket):
-    """Return the code and the reason, and after how many seconds the socket was closed."""
+    """Wait for the close; return its code, its reason and the elapsed seconds."""
     started = time.monotonic()
     async with asyncio.timeout(10):
         await socket.wait_closed()
@@ -82,15 +82,15 @@ async def test_a_foreign_origin_is_refused(server):
             await ada.socket(origin="https://evil.example")
 
 
-async def test_a_page_sees_what_a_message_changed(server):
+async def test_page_sees_the_change_of_a_message(server):
     """W2."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
         assert await exchange(socket, "add") == "2 None"
         assert await ada.get("/read") == "2"
 
 
-async def test_a_change_is_stored_when_the_handler_waits_again(server):
-    """W2: it sends nothing."""
+async def test_change_is_stored_at_the_next_receive(server):
+    """W2: without a reply."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
         await socket.send("silent")
         for _ in range(100):
@@ -99,7 +99,7 @@ async def test_a_change_is_stored_when_the_handler_waits_again(server):
         pytest.fail("the change was not stored")
 
 
-async def test_a_message_finds_what_pages_wrote(server):
+async def test_handler_sees_the_changes_of_pages(server):
     """W3."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
         assert await exchange(socket, "look") == "1 None"
@@ -117,7 +117,7 @@ async def test_messages_in_a_burst_are_all_delivered(server):
         assert await ada.get("/read") == "21"
 
 
-async def test_a_receive_that_times_out_loses_nothing(server):
+async def test_receive_that_times_out_loses_no_message(server):
     """A21."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
         assert await exchange(socket, "timeout") == "1 None"
@@ -149,7 +149,7 @@ async def test_another_process_closes_the_sockets_of_a_user(server):
             assert seconds < 1
 
 
-async def test_a_rotation_does_not_disturb_the_socket(server):
+async def test_socket_stays_open_after_a_rotation(server):
     """W5."""
     async with Visitor(server[0]) as ada, ada.socket() as socket:
         await exchange(socket, "look")
@@ -168,7 +168,7 @@ async def test_a_session_is_created_in_the_handshake_only(server):
 
 
 async def test_a_socket_that_requires_a_user_is_closed_with_the_reason(server):
-    """A23: Quart's own handlers do not answer it first."""
+    """A23: Quart's own error handlers do not handle it first."""
     async with Visitor(server[0]) as ada:
         async with ada.socket("/members") as socket:
             code, reason, _ = await close_of(socket)
@@ -179,7 +179,7 @@ async def test_a_socket_that_requires_a_user_is_closed_with_the_reason(server):
             assert await socket.recv() == "welcome"
 
 
-async def test_a_failing_handler_drops_what_it_changed_last(server):
+async def test_failing_handler_drops_its_uncommitted_changes(server):
     """A10."""
     async with Visitor(server[0]) as ada:
         async with ada.socket("/fail") as socket:

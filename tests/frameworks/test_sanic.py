@@ -1,4 +1,4 @@
-"""Sanic: the laws of requests through its own server, and what its users expect."""
+"""Sanic: the laws of requests through its own server, and features of Sanic."""
 
 import asyncio
 import functools
@@ -71,10 +71,10 @@ client_of = functools.partial(http_client.client_of, running=sanic_app.running)
 
 @pytest.mark.anyio
 class TestRequests:
-    """What users of Sanic expect of requests."""
+    """Features of Sanic that requests use."""
 
     async def test_middleware_uses_the_session(self):
-        """A2, A4: before the handler and after it; responses that the middleware changes."""
+        """A2, A4: before and after the handler; it may change the response."""
         app, _ = make_app()
 
         @app.on_request
@@ -91,8 +91,8 @@ class TestRequests:
             assert (await client.get("/")).headers["x-log"] == "4"
 
     @pytest.mark.parametrize("verb", ["load", "save"])
-    async def test_exception_handlers_answer_errors_of_the_session(self, verb):
-        """A23: by a base class."""
+    async def test_exception_handlers_respond_to_session_errors(self, verb):
+        """A23: a handler registered for a base class."""
         store = FaultyStore(MemoryStore())
         app, _ = make_app(store=store)
 
@@ -109,7 +109,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("own", [None, "60"])
     async def test_a_503_of_exception_handlers_has_retry_after(self, own):
-        """A23: a Retry-After of its own is kept, once."""
+        """A23: an existing Retry-After is kept and sent once."""
         store = FaultyStore(MemoryStore())
         app, _ = make_app(store=store)
 
@@ -124,8 +124,8 @@ class TestRequests:
             assert (response.status_code, response.text) == (503, "later")
             assert response.headers.get_list("retry-after") == [own or "2"]
 
-    async def test_a_handler_of_all_exceptions_answers_503_for_a_failing_store(self):
-        """A23: its status 500 becomes 503."""
+    async def test_500_of_an_exception_handler_becomes_503_for_a_failing_store(self):
+        """A23."""
         store = FaultyStore(MemoryStore())
         app, _ = make_app(store=store)
 
@@ -140,7 +140,7 @@ class TestRequests:
             assert (response.status_code, response.text) == (503, "sorry")
             assert response.headers["retry-after"]
 
-    async def test_exceptions_that_are_responses_save(self):
+    async def test_raised_responses_keep_the_changes(self):
         """A10: below 500."""
         app, _ = make_app()
 
@@ -197,7 +197,7 @@ class TestRequests:
             assert await text_of(client, "/plain") == "False"
 
     async def test_the_session_is_injected(self):
-        """A4: Sanic Extensions gives it to a parameter of the type Session."""
+        """A4: Sanic Extensions injects it into a parameter of type Session."""
         app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
         app.config.OAS = False
         sojourn.install(app, store="memory://", state=Shop)
@@ -216,7 +216,7 @@ class TestRequests:
             assert await text_of(client, "/typed") == "3"
 
     async def test_the_extensions_accept_sockets_and_partial_functions(self):
-        """A4: their types can be read, so that the application starts."""
+        """A4: the extensions inspect their type hints at startup."""
         app = Sanic(f"requests{next(_numbers)}", configure_logging=False)
         app.config.OAS = False
         sojourn.install(app, store="memory://")
@@ -284,7 +284,7 @@ class TestRequests:
 
 
 @pytest.mark.filterwarnings("ignore:.*Passing the loop argument")
-def test_a_visitor_of_a_test_has_a_session():
+def test_client_with_a_prepared_session():
     """A3: with the client of sanic-testing, which runs the server."""
     app, _ = make_app()
     app.config.TOUCHUP = False
@@ -310,7 +310,7 @@ class TestSanicUnderASGI(RequestSuite):
 
 
 class StartedASGIDriver(ASGIDriver):
-    """Starts the application before the first request, as an ASGI server does."""
+    """Starts the application before the first request, like an ASGI server."""
 
     started = False
 
@@ -345,18 +345,18 @@ class TestSettings:
         app.update_config(config)
         return app
 
-    def test_they_are_read(self):
+    def test_options_are_read_from_the_configuration(self):
         """A14: among them the attributes of the cookie."""
         app = self.make(SOJOURN_COOKIE="own", SOJOURN_PROTECT="yes")
         config = sojourn.install(app, store="memory://", secret=SECRET).web.config
         assert (config.cookie.over_http().name, config.protect) == ("own", True)
 
-    def test_keywords_come_first(self):
+    def test_keywords_take_precedence(self):
         app = self.make(SOJOURN_STORE="redis://nowhere:1", SOJOURN_COOKIE="own")
         sessions = sojourn.install(app, store="memory://", cookie="other")
         assert sessions.web.config.cookie.over_http().name == "other"
 
-    def test_the_environment_of_sanic_is_read(self, monkeypatch):
+    def test_options_are_read_from_the_environment(self, monkeypatch):
         """A14: among them the attributes of the cookie."""
         monkeypatch.setenv("SANIC_SOJOURN_COOKIE", "own")
         app = self.make()
@@ -370,6 +370,6 @@ class TestSettings:
             ({"SOJOURN_TIMEOUT": "soon"}, "timeout"),
         ],
     )
-    def test_invalid_ones_are_refused(self, config, message):
+    def test_invalid_options_are_refused(self, config, message):
         with pytest.raises(ConfigurationError, match=message):
             sojourn.install(self.make(**config), store="memory://")

@@ -15,7 +15,7 @@ STORES = ("memory", "sqlite", "valkey")
 
 
 def cells():
-    """Yield (framework, server, store); those that ``make test`` leaves out are slow."""
+    """Yield (framework, server, store); those that ``make test`` omits are slow."""
     for row in ROWS:
         for server in row.servers:
             for store in STORES[server in SEVERAL_PROCESSES :]:
@@ -47,7 +47,7 @@ def served(request, tmp_path_factory):
 
 
 def visitor(url):
-    """Return a client with a connection for each request, which no server closes meanwhile."""
+    """Return a client that opens a connection for each request, because servers close idle ones."""
     limits = httpx.Limits(max_keepalive_connections=0)
     return httpx.AsyncClient(base_url=url, timeout=30, limits=limits)
 
@@ -61,9 +61,9 @@ async def start(client):
 @pytest.mark.anyio
 @pytest.mark.timeout(120)
 class TestServed:
-    """What a visitor of each framework, server and store sees."""
+    """Requests to each framework, server and store."""
 
-    async def test_a_session_starts_with_one_strict_cookie_and_lasts(self, served):
+    async def test_first_write_sets_one_strict_cookie_and_later_requests_none(self, served):
         """A1, A2, ASVS 3.3.2, ASVS 3.3.4: no cookie without a write; HttpOnly and SameSite."""
         async with visitor(served[0]) as client:
             assert "set-cookie" not in (await client.get("/ignore")).headers
@@ -75,7 +75,7 @@ class TestServed:
             assert (await client.get("/write")).text == "2"
             assert (await client.get("/read")).text == "2"
 
-    async def test_parallel_requests_lose_nothing(self, served):
+    async def test_parallel_requests_lose_no_change(self, served):
         """A6: 60 parallel requests append one item each."""
         async with visitor(served[0]) as client:
             await start(client)
@@ -98,8 +98,8 @@ class TestServed:
             for client in clients:
                 await client.aclose()
 
-    async def test_a_login_replaces_the_ticket_and_a_logout_ends_the_session(self, served):
-        """A7, A9, B-25: the cookie from before the login and that from before the logout."""
+    async def test_login_replaces_the_ticket_and_logout_destroys_the_session(self, served):
+        """A7, A9, B-25: cookies from before the login and before the logout are invalid."""
         async with visitor(served[0]) as client, visitor(served[0]) as thief:
             await start(client)
             before = dict(client.cookies)
@@ -112,14 +112,14 @@ class TestServed:
             assert (await thief.get("/who")).text.startswith("None")
             assert (await client.get("/who")).text.startswith("None")
 
-    async def test_a_failed_request_saves_nothing(self, served):
+    async def test_failed_request_drops_the_changes(self, served):
         """A10."""
         async with visitor(served[0]) as client:
             await start(client)
             assert (await client.get("/fail")).status_code == 500
             assert (await client.get("/read")).text == "1"
 
-    async def test_a_stream_commits_what_it_writes_after_its_start(self, served):
+    async def test_stream_commits_changes_after_its_start(self, served):
         """A11."""
         async with visitor(served[0]) as client:
             await start(client)
@@ -127,7 +127,7 @@ class TestServed:
             assert (await client.get("/read")).text == "2"
 
     async def test_another_process_revokes_a_user(self, served):
-        """A7, S7: a revoked session does not come back."""
+        """A7, S7: a revoked session is not restored."""
         url, store = served
         if store == "memory://":
             pytest.skip("the memory store belongs to one process")

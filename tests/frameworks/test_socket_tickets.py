@@ -1,4 +1,4 @@
-"""Sockets of ASGI frameworks: the ticket in a header or subprotocol, and a former cookie."""
+"""WebSockets of ASGI frameworks: tickets in headers or subprotocols, cookies of other libraries."""
 
 import contextlib
 
@@ -23,7 +23,7 @@ URL = "wss://testserver/ws"
 
 
 def text_of(session):
-    """Return what a socket sends."""
+    """Return the text of a message."""
     return f"{session.user} {session.get('n')}"
 
 
@@ -66,7 +66,7 @@ def falcon_app():
             await ws.accept()
             await ws.send_text(text_of(req.context.session))
             with contextlib.suppress(falcon.WebSocketDisconnected):
-                await ws.receive_text()  # test clients do not expect the close of Falcon
+                await ws.receive_text()  # test clients do not support the close message of Falcon
 
     app = falcon.asgi.App()
     app.add_route("/ws", Socket())
@@ -108,8 +108,8 @@ def open_session(sessions):
 
 class TestTicket:
     @pytest.mark.parametrize("transport", ["header", ["cookie", "header"]])
-    def test_a_subprotocol_carries_it_and_is_never_accepted(self, app, transport):
-        """W1, B-43: the handshake comes from a page of another origin."""
+    def test_ticket_in_a_subprotocol_is_valid_and_never_selected(self, app, transport):
+        """W1, B-43: also from a page of another origin."""
         with client_of(app, transport=transport) as (client, sessions):
             ticket = f"sojourn-ticket.{open_session(sessions)}"
             for offered, accepted in ((["sojourn", ticket], "sojourn"), ([ticket], None)):
@@ -119,7 +119,7 @@ class TestTicket:
                     assert socket.receive_text() == "ada 7"
                     assert socket.accepted_subprotocol == accepted
 
-    def test_a_header_carries_it(self, app):
+    def test_ticket_in_a_header_is_valid(self, app):
         """W1."""
         with client_of(app, transport="header") as (client, sessions):
             header = {"Authorization": f"Session {open_session(sessions)}"}
@@ -127,8 +127,8 @@ class TestTicket:
                 assert socket.receive_text() == "ada 7"
 
 
-def test_a_handshake_continues_the_session_of_another_library(app):
-    """W8: the response sets the cookie and deletes the former one."""
+def test_handshake_converts_the_session_of_another_library(app):
+    """W8: the response sets the cookie and deletes the old one."""
     reader = StarletteCookie(LEGACY_SECRET, user="user")
     options = {"read_legacy": [reader], "read_legacy_until": "2099-12-31"}
     with client_of(app, **options) as (client, _):
@@ -142,7 +142,7 @@ def test_a_handshake_continues_the_session_of_another_library(app):
 
 
 @pytest.mark.anyio
-async def test_falcon_accepts_a_ticket_and_continues_a_session():
+async def test_falcon_accepts_a_ticket_and_converts_a_session():
     """W1, W8: through Falcon's own client."""
     app = falcon_app()
     reader = StarletteCookie(LEGACY_SECRET, user="user")

@@ -1,4 +1,4 @@
-"""Programs written for Starlette's sessions, unchanged but for the line that installs sessions."""
+"""Programs written for Starlette's sessions; only the line that installs sessions differs."""
 
 import importlib.util
 from urllib.parse import parse_qs, urlsplit
@@ -51,7 +51,7 @@ INSTALLS = pytest.mark.parametrize("install", [by_starlette, by_import, by_insta
 
 
 class SessionBackend(AuthenticationBackend):
-    """The user whose name is in the session."""
+    """Authenticates the user whose name is in the session."""
 
     async def authenticate(self, conn):
         name = conn.session.get("user")
@@ -98,8 +98,8 @@ def login_app():
 
 
 @INSTALLS
-def test_the_login(install):
-    """A2, A4, A7: the same pages with each of the three lines."""
+def test_login_pages_are_the_same_with_each_installation(install):
+    """A2, A4, A7: Starlette's middleware, sojourn's middleware class and ``sojourn.install``."""
     app = login_app()
     install(app)
     client = TestClient(app)
@@ -113,8 +113,8 @@ def test_the_login(install):
 
 
 @pytest.mark.parametrize("install", [by_import, by_install])
-def test_a_copied_cookie_is_worthless_after_the_logout(install):
-    """A7: which a session in the cookie cannot do."""
+def test_copied_cookie_is_invalid_after_the_logout(install):
+    """A7: impossible for a session stored in the cookie."""
     app = login_app()
     install(app)
     client = TestClient(app)
@@ -181,8 +181,8 @@ def oauth_app(framework):
 
 @INSTALLS
 @pytest.mark.parametrize("framework", [Starlette, FastAPI])
-def test_authlib(install, framework):
-    """A4, A24: the state of the login is in the session, works once, and for its visitor only."""
+def test_authlib_login_state_is_used_once_by_its_visitor(install, framework):
+    """A4, A24: the state of the login is stored in the session."""
     app = oauth_app(framework)
     install(app)
     client, other = TestClient(app), TestClient(app)

@@ -12,7 +12,7 @@ from tests.support.telemetry import Exporters
 # Django does not close the body of a request whose client has disconnected.
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 
-#: Their drivers start a server, in which the span of the test is not the current one.
+#: Their drivers start a server, where the span of the test is not the current span.
 SERVED = {test_aiohttp.TestAiohttp, test_sanic.TestSanic, test_tornado.TestTornado}
 
 
@@ -30,7 +30,7 @@ def traced(app, exporters, requests):
 @pytest.mark.parametrize("suite", SUITES, ids=[suite.__name__ for suite in SUITES])
 @under_loop
 async def test_one_load_and_one_commit_span_for_each_request(suite):
-    """The first request creates a session, the others load and save it, a reader loads it."""
+    """The first request creates a session; later ones load and save it; a reader loads it."""
     with Exporters() as exporters:
         async with suite().serve(HANDLERS) as app:
             exporters.opentelemetry(app.sessions)

@@ -1,4 +1,4 @@
-"""Tornado: the laws of requests through its own server, and what its users expect."""
+"""Tornado: the laws of requests through its own server, and features of Tornado."""
 
 import asyncio
 import functools
@@ -72,7 +72,7 @@ client_of = functools.partial(http_client.client_of, running=tornado_app.running
 
 
 class Publish(OutputTransform):
-    """Makes every response public."""
+    """Sets ``Cache-Control: public`` on every response."""
 
     def transform_first_chunk(self, status_code, headers, chunk, finishing):
         headers["Cache-Control"] = "public, max-age=60"
@@ -82,10 +82,10 @@ class Publish(OutputTransform):
 
 @pytest.mark.anyio
 class TestRequests:
-    """What users of Tornado expect of requests."""
+    """Features of Tornado that requests use."""
 
     async def test_no_output_transform_lets_a_cache_store_a_ticket(self):
-        """A13: transforms change the headers after the handler has sent them."""
+        """A13: transforms change the headers after the handler sent them."""
         app, _ = make_app(settings={"compress_response": True})
         app.add_transform(Publish)
         async with client_of(app) as client:
@@ -93,13 +93,13 @@ class TestRequests:
             assert response.headers.get_list("cache-control") == ["private, no-store"]
             assert response.headers.get_list("vary") == ["Accept-Language, Cookie"]
             assert len(response.headers.get_list("set-cookie")) == 1
-            again = await client.get("/")  # without a ticket: what the application says
+            again = await client.get("/")  # without a ticket: the header of the application
             assert again.headers.get_list("cache-control") == ["public, max-age=60"]
             assert again.text == "2"
 
     @pytest.mark.parametrize("slow", [False, True], ids=["at once", "after a wait"])
-    async def test_handlers_respond_in_every_way(self, slow):
-        """A2, A5: write, render, redirect, finish, flush; whether or not the store has to wait."""
+    async def test_session_is_committed_for_each_way_to_respond(self, slow):
+        """A2, A5: write, render, redirect, finish, flush; also if the store suspends."""
 
         class Redirect(RequestHandler):
             def get(self):
@@ -145,8 +145,8 @@ class TestRequests:
             log = "redirect prepare finish flush late json prepare"
             assert await text_of(client, "/log") == log
 
-    async def test_error_pages_of_handlers_answer_errors_of_the_session(self):
-        """A23: write_error, for a load and a commit."""
+    async def test_write_error_responds_to_session_errors(self):
+        """A23: errors of load and commit."""
 
         class Own(Count):
             def write_error(self, status_code, **kwargs):
@@ -165,7 +165,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("own", [None, "60"])
     async def test_a_503_of_write_error_has_retry_after(self, own):
-        """A23: a Retry-After of its own is kept, once."""
+        """A23: an existing Retry-After is kept and sent once."""
 
         class Own(Count):
             def write_error(self, status_code, **kwargs):
@@ -183,8 +183,8 @@ class TestRequests:
             assert (response.status_code, response.text) == (503, "later")
             assert response.headers.get_list("retry-after") == [own or "2"]
 
-    async def test_http_errors_are_responses(self):
-        """A10: below 500 the changes are saved, also by Finish."""
+    async def test_http_errors_below_500_keep_the_changes(self):
+        """A10: also Finish."""
 
         class Missing(RequestHandler):
             def get(self):
@@ -211,7 +211,7 @@ class TestRequests:
             assert (await client.get("/unknown")).status_code == 404
 
     async def test_current_user_is_the_user_of_the_session(self):
-        """A9: @authenticated works; a handler with a get_current_user of its own keeps it."""
+        """A9: @authenticated works; a handler's own get_current_user takes precedence."""
 
         class Login(RequestHandler):
             def get(self):
@@ -238,7 +238,7 @@ class TestRequests:
             assert await text_of(client, "/own") == "own"
 
     async def test_xsrf_tokens_belong_to_the_session(self):
-        """B-28: a token that only the cookie and the form share is refused."""
+        """B-28: a token that is only in the cookie and the form is refused."""
 
         class Form(RequestHandler):
             def get(self):
@@ -262,7 +262,7 @@ class TestRequests:
             assert (await client.post("/form", data={"_xsrf": made_up})).status_code == 403
 
     async def test_a_ticket_in_a_header_needs_no_xsrf_token(self):
-        """B-28: browsers send cookies by themselves, and never this header."""
+        """B-28: browsers add cookies automatically, but not this header."""
 
         class Form(RequestHandler):
             def get(self):
@@ -357,7 +357,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("how", ["plain", "async", "late"])
     async def test_a_handler_that_prepare_has_finished_does_not_run(self, how):
-        """A23: also while the session is committed: its page is for users."""
+        """A23: also while the session is being committed."""
         runs = []
 
         class Guard(RequestHandler):
@@ -398,8 +398,8 @@ class TestRequests:
         assert runs == []
 
     @pytest.mark.parametrize("method", ["write", "redirect", "finish", "raise"])
-    async def test_nothing_is_sent_that_follows_the_end_of_a_response(self, method):
-        """A23: as in Tornado, although the session is still being committed."""
+    async def test_writes_after_finish_are_not_sent(self, method):
+        """A23: also while the session is being committed."""
 
         class Forgetful(RequestHandler):
             def get(self):
@@ -415,7 +415,7 @@ class TestRequests:
                 response = await client.get("/forgetful")
                 assert (response.status_code, response.text) == (200, "sorry")
 
-    async def test_a_flush_that_is_not_awaited_comes_before_the_end(self):
+    async def test_flush_that_is_not_awaited_is_sent_before_finish(self):
         """A2."""
 
         class Hasty(RequestHandler):
@@ -434,8 +434,8 @@ class TestRequests:
         assert await sessions.acount() == 1
 
     @pytest.mark.parametrize("form", ["finish", "raise", "async"])
-    async def test_a_response_in_the_place_of_a_handshake_has_the_session(self, form):
-        """A2, A5, A7: what prepare does is committed before it, and the cookie is on it."""
+    async def test_response_in_place_of_a_handshake_has_the_session_headers(self, form):
+        """A2, A5, A7: changes in prepare are committed before it, and it sets the cookie."""
 
         class Refuse(WebSocketHandler):
             def prepare(self):
@@ -489,7 +489,7 @@ class TestRequests:
         assert opened == []
 
     async def test_a_socket_may_create_a_session_in_prepare(self):
-        """W8: the cookie travels in the answer to the handshake."""
+        """W8: the handshake response sets the cookie."""
 
         class Greet(WebSocketHandler):
             def prepare(self):
@@ -523,13 +523,13 @@ class TestRequests:
 
 
 class TestWithTornadosOwnClient(AsyncHTTPTestCase):
-    """A3: AsyncHTTPTestCase opens a visitor whose session holds data."""
+    """A3: AsyncHTTPTestCase with a prepared session."""
 
     def get_app(self):
         self.app, self.sessions = make_app()
         return self.app
 
-    def test_a_visitor_of_a_test_has_a_session(self):
+    def test_client_with_a_prepared_session(self):
         visitor = self.io_loop.run_sync(lambda: aopen_session(self.app, n=41))
         [(name, value)] = visitor.cookies.items()
         response = self.fetch("/", headers={"Cookie": f"{name}={value}"})
@@ -575,18 +575,18 @@ async def test_several_processes_share_the_sessions(tmp_path):
 class TestSettings:
     """Options in the settings of the application."""
 
-    def test_they_are_read(self):
+    def test_options_are_read_from_the_settings(self):
         """A14: among them the attributes of the cookie."""
         app = Application(sojourn_cookie="own", sojourn_protect="yes")
         config = sojourn.install(app, store="memory://", secret=SECRET).web.config
         assert (config.cookie.over_http().name, config.protect) == ("own", True)
 
-    def test_keywords_come_first(self):
+    def test_keywords_take_precedence(self):
         app = Application(sojourn_store="redis://nowhere:1", sojourn_cookie="own")
         sessions = sojourn.install(app, store="memory://", cookie="other")
         assert sessions.web.config.cookie.over_http().name == "other"
 
-    def test_the_setting_with_the_installation_is_no_option(self):
+    def test_setting_that_holds_the_installation_is_no_option(self):
         """A20: an application may be given another installation."""
         app, _ = make_app()
         sojourn.uninstall(app)
@@ -601,6 +601,6 @@ class TestSettings:
             ({"sojourn_timeout": "soon"}, "timeout"),
         ],
     )
-    def test_invalid_ones_are_refused(self, settings, message):
+    def test_invalid_options_are_refused(self, settings, message):
         with pytest.raises(ConfigurationError, match=message):
             sojourn.install(Application(**settings), store="memory://")

@@ -42,7 +42,7 @@ def uninstall(app, sessions):
 
 
 class Server(socketserver.ThreadingMixIn, WSGIServer):
-    """The server of Bottle's default adapter, with threads, and room for 200 clients at once."""
+    """The server of Bottle's default adapter, with threads and a backlog of 200 connections."""
 
     daemon_threads = True
     request_queue_size = 256

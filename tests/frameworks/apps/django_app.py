@@ -1,7 +1,7 @@
 """Applications of Django (ASGI) for the laws of requests, and for real servers.
 
-Django has one set of settings for each process. An application of these tests has an installation
-and URLs of its own nevertheless: its middleware is a function that knows both.
+Django has one set of settings per process. Each application of these tests has its own
+installation and URLs: a middleware function selects them.
 """
 
 from types import SimpleNamespace

@@ -25,7 +25,7 @@ def index(request):
 
 
 def count(request):
-    """Count visits in a nested value, which Django's own backends would not notice."""
+    """Count visits in a nested value; Django's own backends would not save the change."""
     cart = request.session.setdefault("cart", {"visits": 0})
     cart["visits"] += 1
     return HttpResponse(str(cart["visits"]))
@@ -96,7 +96,7 @@ def remember(request):
 
 
 def destroy(request):
-    """End the session with the verb of sojourn."""
+    """Destroy the session with ``session.destroy()``."""
     request.session.logout()
     return HttpResponse("ended")
 
@@ -121,7 +121,7 @@ def large(request):
 
 
 def require(request):
-    """Require a login with the verb of sojourn."""
+    """Require a login with ``session.require_user()``."""
     return HttpResponse(request.session.require_user())
 
 
@@ -142,7 +142,7 @@ def key(request):
 
 
 def open_session(request):
-    """Respond with the user of the session that a key names; change the own password."""
+    """Open the session of a given key and respond with its user; change the user's password."""
     user = SessionStore(request.GET["key"]).get("_auth_user_id")
     if "password" in request.GET:
         request.user.set_password(request.GET["password"])
@@ -169,7 +169,7 @@ def token_login(request):
 
 
 def rehash(request):
-    """Store a password past the model, and update the session."""
+    """Store a password with a query instead of ``save()``, and update the session."""
     user = request.user
     user.set_password(request.GET["password"])
     get_user_model().objects.filter(pk=user.pk).update(password=user.password)
@@ -178,7 +178,7 @@ def rehash(request):
 
 
 def interrupted(request):
-    """Write to a session that another request has revoked meanwhile."""
+    """Write to a session that another request revoked during this one."""
     request.session["n"] = 1
     get_sessions().revoke(request.session.id)
     return HttpResponse("never sent")
@@ -217,7 +217,7 @@ urlpatterns = [
 
 
 class AnswerErrors:
-    """A middleware of an application that answers errors of its views."""
+    """A middleware that responds to exceptions of views."""
 
     sync_capable = async_capable = True
 
@@ -230,5 +230,5 @@ class AnswerErrors:
         return self.get_response(request)
 
     def process_exception(self, request, exception):
-        """Answer a failing store that a view has met."""
+        """Respond if a view raised an error of the store."""
         return HttpResponse("mine", status=418) if isinstance(exception, StoreError) else None

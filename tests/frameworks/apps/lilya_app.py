@@ -14,7 +14,7 @@ __all__ = ["build", "uninstall"]
 
 
 class Stream(StreamingResponse):
-    """A stream that sends each part at once; Lilya's waits until it has the next one."""
+    """A stream that sends each part at once; Lilya's sends a part when it has the next one."""
 
     async def stream(self, send):
         async for part in self.body_iterator:

@@ -1,4 +1,4 @@
-"""A visitor of the project: pages with a CSRF token, logins, sockets with the same cookies."""
+"""A browser for the project: forms with a CSRF token, logins, WebSockets with the same cookies."""
 
 import re
 
@@ -11,7 +11,7 @@ TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
 class Browser(httpx.Client):
-    """Follows redirects and fills in forms, as a browser does."""
+    """Follows redirects, submits forms and keeps cookies."""
 
     def __init__(self, url: str) -> None:
         super().__init__(
@@ -33,12 +33,12 @@ class Browser(httpx.Client):
         return self.submit(path, username=username, password=PASSWORD, next="/")
 
     def user(self) -> str | None:
-        """Return the name of the user that the pages show."""
+        """Return the user name on the index page."""
         user: str | None = self.get("/").raise_for_status().json()["user"]
         return user
 
     def token(self) -> dict[str, str]:
-        """Return the header of a script's request."""
+        """Return the CSRF header for a request of a script."""
         return {"x-csrftoken": self.get("/token").text}
 
     def cookie_header(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Consumers of Channels: the session for each message, and its end; uvicorn and daphne."""
+"""Consumers of Channels under uvicorn and daphne: the session of each message, and its end."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ async def exchange(socket, content):
 
 
 async def close_of(socket):
-    """Wait for the close; return its code, its reason and the seconds that it took."""
+    """Wait for the close; return its code, its reason and the elapsed seconds."""
     start = time.monotonic()
     with pytest.raises(ConnectionClosed) as caught:
         await asyncio.wait_for(socket.recv(), 10)
@@ -28,7 +28,7 @@ async def close_of(socket):
 
 
 @PATHS
-async def test_pages_and_consumers_see_what_the_other_wrote(served_sockets, path):
+async def test_pages_and_consumers_see_each_others_changes(served_sockets, path):
     """W1, W2, W3."""
     with served_sockets.browser() as ada:
         ada.log_in("ada")
@@ -123,8 +123,8 @@ async def test_a_login_before_the_accept_is_bound_and_sends_its_cookie(served_so
         sessions.close()
 
 
-async def test_the_stack_of_channels_itself_shows_the_session_of_the_handshake(served_sockets):
-    """Unchanged, ``channels.auth.AuthMiddlewareStack`` reads the session once."""
+async def test_auth_middleware_stack_keeps_the_session_of_the_handshake(served_sockets):
+    """``channels.auth.AuthMiddlewareStack`` reads the session once, in the handshake."""
     with served_sockets.browser() as ada:
         ada.log_in("ada")
         ada.get("/visit")

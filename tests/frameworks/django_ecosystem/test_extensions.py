@@ -12,13 +12,13 @@ pytestmark = pytest.mark.timeout(120)
 class TestRestFramework:
     """Django REST framework: ``SessionAuthentication``."""
 
-    def test_a_login_is_the_authentication(self, served):
+    def test_login_authenticates_the_request(self, served):
         with served.browser() as ada:
             assert ada.get("/drf/me").status_code == 403
             ada.log_in("ada")
             assert ada.get("/drf/me").json() == {"user": "ada"}
 
-    def test_a_write_needs_the_csrf_token(self, served):
+    def test_post_without_the_csrf_token_is_refused(self, served):
         with served.browser() as ada:
             ada.log_in("ada")
             refused = ada.post("/drf/notes")
@@ -28,8 +28,8 @@ class TestRestFramework:
             assert ada.post("/drf/notes", headers=headers).json() == {"notes": 1}
             assert ada.post("/drf/notes", headers=headers).json() == {"notes": 2}
 
-    def test_a_revoked_login_is_none(self, served):
-        """A7: of another process."""
+    def test_request_after_a_revocation_is_not_authenticated(self, served):
+        """A7: a revocation in another process."""
         with served.browser() as bob:
             bob.submit("/accounts/login/", login="bob", password=PASSWORD)
             assert bob.get("/drf/me").status_code == 200
@@ -44,13 +44,13 @@ class TestRestFramework:
 class TestNinja:
     """Django Ninja: ``django_auth``."""
 
-    def test_a_login_is_the_authentication(self, served):
+    def test_login_authenticates_the_request(self, served):
         with served.browser() as ada:
             assert ada.get("/ninja/me").status_code == 401
             ada.log_in("ada")
             assert ada.get("/ninja/me").json() == {"user": "ada"}
 
-    def test_a_write_needs_the_csrf_token(self, served):
+    def test_post_without_the_csrf_token_is_refused(self, served):
         with served.browser() as ada:
             ada.log_in("ada")
             assert ada.post("/ninja/notes").status_code == 403
@@ -61,7 +61,7 @@ class TestAdmin:
     """The admin, with messages."""
 
     def test_login_change_list_and_logout(self, served):
-        """A7, A9: the ticket changes at the login, and the one before the logout is invalid."""
+        """A7, A9: the login replaces the ticket, and the logout makes it invalid."""
         with served.browser() as ada:
             ada.get("/visit")
             before = ada.copy()
@@ -90,7 +90,7 @@ class TestAdmin:
             assert bob.user() is None
 
     def test_a_new_password_ends_the_other_sessions(self, served):
-        """A7, ASVS 7.4.3: the session that changed it continues."""
+        """A7, ASVS 7.4.3: the session that changed it stays logged in."""
         with served.browser() as first, served.browser() as second:
             for each in (first, second):
                 each.log_in("ada")
@@ -116,7 +116,7 @@ class TestMessages:
 
 
 class TestViews:
-    """Views of both kinds."""
+    """Synchronous and asynchronous views."""
 
     @pytest.mark.parametrize("path", ["/visit", "/avisit"])
     def test_a_view_counts_visits(self, served, path):
@@ -129,9 +129,9 @@ class TestViews:
 
 
 class TestSessionKey:
-    """``session_key`` under sojourn's middleware, which applications store in their tables."""
+    """``session_key`` under sojourn's middleware; applications store it in their tables."""
 
-    def test_it_fits_into_a_column_of_django_and_is_no_cookie(self, served):
+    def test_session_key_fits_into_djangos_column_and_is_no_valid_cookie(self, served):
         """A8, A18."""
         if served.environ["SESSION_MIDDLEWARE"] == DJANGO:
             pytest.skip("Django's middleware writes session_key into the cookie: it is the ticket")
@@ -158,8 +158,8 @@ class TestAllauth:
             eve.submit("/accounts/login/", login=name, password=PASSWORD)
             assert eve.user() == name
 
-    def test_the_page_of_sessions_ends_the_other_ones(self, served):
-        """A7: each login is listed, and the button ends all but the present one."""
+    def test_usersessions_page_logs_the_other_sessions_out(self, served):
+        """A7: the page lists each login; its button logs out all except the current one."""
         with served.browser() as first, served.browser() as second:
             for each in (first, second):
                 each.submit("/accounts/login/", login="bob", password=PASSWORD)

@@ -1,4 +1,4 @@
-"""Django's tutorial application "polls" with the admin: one line of its settings is sojourn's."""
+"""Django's tutorial application "polls" with the admin; one setting installs sojourn."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def url(request, tmp_path_factory):
         yield address
 
 
-def test_a_question_is_added_in_the_admin_and_a_visitor_votes(url):
+def test_admin_adds_a_question_and_a_visitor_votes(url):
     with Browser(url) as ada, Browser(url) as visitor:
         assert "There are no polls" in visitor.get("/polls/").text
         page = ada.submit("/admin/login/", username="ada", password=PASSWORD, next="/admin/")

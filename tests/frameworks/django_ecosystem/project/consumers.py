@@ -6,7 +6,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocket
 
 
 class AsyncVisits(AsyncJsonWebsocketConsumer):
-    """Answers each message with what the session holds."""
+    """Replies to each message with session data."""
 
     async def connect(self):
         """Accept, in a group that the server can send to."""

@@ -8,7 +8,7 @@ from django.shortcuts import redirect
 
 
 def index(request: HttpRequest) -> JsonResponse:
-    """Show what the session holds for this visitor."""
+    """Show the session data."""
     user = request.user.get_username() if request.user.is_authenticated else None
     return JsonResponse({"user": user, "visits": request.session.get("visits", 0)})
 
