@@ -103,9 +103,9 @@ def _check_djangos_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
         )
     if apps.is_installed(_ALLAUTH_USERSESSIONS):
         yield CheckWarning(
-            f"{_ALLAUTH_USERSESSIONS} stores session keys in a column of 40 characters. With Django's "
-            "own session middleware the key is the ticket: it is longer, and it grants access to the "
-            "session.",
+            f"{_ALLAUTH_USERSESSIONS} stores session keys in a column of 40 characters. With "
+            "Django's own session middleware the key is the ticket: it is longer, and it grants "
+            "access to the session.",
             hint=hint,
             id="sojourn.W007",
         )
