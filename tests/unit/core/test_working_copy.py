@@ -33,10 +33,10 @@ async def test_replace_record_updates_a_copy_before_and_after_it_was_decoded():
     session._copy.replace_record(record, Contents("ada", {}, {"b": b"\x01"}))
     assert list(session._copy.decode()) == ["b"]
     assert session._copy.user == "ada"
-    view = session._copy.decode()
+    tracker = session._copy.decode()
     session._copy.replace_record(record, Contents(None, {}, {"c": b"\x01"}))
-    assert session._copy.decode() is view
-    assert list(view) == ["c"]
+    assert session._copy.decode() is tracker
+    assert list(tracker) == ["c"]
 
 
 async def test_a_revoked_copy_keeps_its_id_and_sends_no_cookie():
