@@ -2,8 +2,8 @@
 
 Runs cpu_time.py, instructions.py, throughput.py, valkey_memory.py and merging.py one after the
 other, each in a process of its own, so that no heap is shared. A figure that misses its goal is
-shown as missed and fails nothing. `--quick` measures a little of everything in three minutes and
-does not write.
+shown as missed; the command still succeeds. `--quick` takes short measurements, three minutes in
+total, and does not write.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUICK = {
 
 
 def measure(part: str, options: Sequence[str]) -> Any:
-    """Run one command in a process of its own; return its figures, None if it wrote none."""
+    """Run one command in a separate process; return its figures; None if it wrote none."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "figures.json"
         command = [sys.executable, "-m", f"benchmarks.{part}", "--json", str(file), *options]

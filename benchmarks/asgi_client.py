@@ -1,7 +1,7 @@
 """Calls an ASGI application in process, without a server or a socket, and checks every answer.
 
-Several clients run as tasks side by side, as under a server, so that a store can join the calls of
-one event-loop tick. The client's own cost cancels in the difference between two applications. Used
+Several clients run as parallel tasks, as under a server, so that a store can batch the calls of one
+event-loop tick. The client's own cost cancels in the difference between two applications. Used
 by cpu_time.py, instructions.py, profiler.py and sqlite_scaling.py.
 """
 
@@ -87,7 +87,7 @@ class Exchange:
                 raise AssertionError(f"body {self.body!r}")
 
     def cookie(self) -> str | None:
-        """Return the cookie that a browser would send after the last answer; None without one."""
+        """Return the cookie that a browser would send after the last response; None without one."""
         jar: SimpleCookie = SimpleCookie()
         for name, value in self.headers:
             if name.lower() == b"set-cookie":
@@ -97,7 +97,7 @@ class Exchange:
 
 @asynccontextmanager
 async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
-    """Start the application and stop it at the end, as a server does."""
+    """Start the application and stop it at the end, like a server."""
     inbox: asyncio.Queue[Message] = asyncio.Queue()
     outbox: asyncio.Queue[Message] = asyncio.Queue()
     scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
@@ -121,7 +121,7 @@ class ASGIClients:
         self.scopes: dict[str, list[Scope]] = {}
 
     async def prepare(self, kinds: tuple[str, ...]) -> None:
-        """Create the session of every client, check it, and warm the application up."""
+        """Create the session of every client, check it, and warm up the application."""
         for kind in kinds:
             self.scopes[kind] = [await self._prepare_client(kind) for _ in range(CLIENTS)]
             await self.send_requests(kind, 20)
@@ -161,7 +161,7 @@ class ASGIClients:
 
 
 def freeze_heap(*, raise_threshold: bool = False) -> None:
-    """Exclude the objects of the start-up from garbage collection.
+    """Exclude the objects created at startup from garbage collection.
 
     Args:
         raise_threshold: start a collection at 10,000 young objects instead of 700.

@@ -7,8 +7,8 @@ round after round, pinned to one core, with the load generator on another; a rat
 over the rounds of (current over baseline in the same round).
 
 uvicorn sends a response with two system calls. With two cores, the speed of the load generator
-decides whether it is woken by both, which costs 5 microseconds and can favour either tree: two
-equal trees differ by up to 15 percent, for minutes. `--same-core` runs the load generator on the
+decides whether both wake it, which costs 5 microseconds and can favour either tree: two equal
+trees differ by up to 15 percent for minutes. `--same-core` runs the load generator on the
 servers' core, where it waits until the server has sent both; Valkey has the other core.
 
 `--instructions-only` counts the instructions of the memory store and takes 20 seconds on an idle

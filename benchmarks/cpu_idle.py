@@ -1,9 +1,9 @@
 """Keeps the processors out of idle states while requests are timed.
 
-An idle processor goes to sleep, and the process that has work for it pays for waking it; on a
-virtual machine that is a call of the hypervisor. In a closed loop the server pays: with each answer
-it wakes a load generator that waits for the next one, so a slow server pays more often than a fast
-one, for something that another machine does in production (measured in README.md). Linux forbids
+An idle processor enters a sleep state, and waking it costs time of the process that wakes it; on a
+virtual machine it is a hypervisor call. In a closed loop this cost falls on the server: each
+response wakes the load generator, so a slow server has this cost more often than a fast one. In
+production the clients run on another machine (measured in README.md). Linux forbids
 idle states for as long as a process holds `/dev/cpu_dma_latency` open (PM QoS interface).
 """
 

@@ -100,7 +100,7 @@ ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What one row did with one path.
+    """The measured overhead of one row and one path.
 
     Attributes:
         bare: microseconds of a request without sessions.

@@ -1,10 +1,10 @@
 """Instructions that a session adds to a request: `python -m benchmarks.instructions [--check]`.
 
 Counts do not depend on the load of the machine, so they may fail a build where timings may not.
-Each application runs alone under callgrind (hash seed 0). callgrind writes out and zeroes its
-counters whenever the process calls `getppid`, which CPython never does by itself: the counter
-between two such calls covers the requests between them and nothing of the start-up. The same
-number of requests to the baseline is subtracted. Needs valgrind; without it this command says so
+Each application runs alone under callgrind (hash seed 0). callgrind writes and resets its counters
+at each call of `getppid`, which CPython itself never calls: the counter between two such calls
+covers the requests between them, without the startup. The same number of requests to the baseline
+is subtracted. Needs valgrind; without it this command says so
 and, unless `--check` was given, succeeds.
 """
 

@@ -1,12 +1,12 @@
 """Load generator: 48 keep-alive connections, each with the cookie of its own session.
 
 A closed loop sends the next request when the answer has arrived: it finds the throughput, and its
-latencies are mostly the queue of 48 in front of one server. A paced load sends at fixed instants
+latencies are mostly the time in the queue of 48 requests. A paced load sends at fixed instants
 and counts each latency from the instant the request was due, so that a stall counts for every
 request that was due during it (no coordinated omission).
 
-Every answer is checked for status and body, and after writing each visitor must find its last
-value, so that errors cannot look fast.
+The status and body of every response are checked, and after writing each visitor must read its
+last value, so that errors are not counted as fast responses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HELLO = b"hello, world"
 
 
 class WrongAnswer(AssertionError):
-    """An answer differs from what the application would have sent."""
+    """A response differs from the expected one."""
 
 
 class Visitor(asyncio.Protocol):
@@ -154,7 +154,7 @@ class Load:
         self._unanswered = 0
 
     async def run(self) -> LoadResult:
-        """Send until the time is over and wait for the last answers."""
+        """Send until the duration has elapsed; wait for the last responses."""
         for visitor in self._visitors:
             visitor.load = self
         if self._interval is None:

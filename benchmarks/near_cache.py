@@ -1,7 +1,7 @@
-"""What a near cache brings over Valkey: `python -m benchmarks.near_cache`.
+"""The effect of a near cache over Valkey: `python -m benchmarks.near_cache`.
 
 One or four servers share a core and a Valkey server; each session has one connection to each of
-them and reads in a closed loop, so that every record is in memory but once a second. Servers with
+them and reads in a closed loop, so that each record is loaded once a second. Servers with
 and without the cache are measured in turn, in rotating order. CPU time and instructions do not
 depend on the load of the machine as the throughput does.
 """
@@ -159,7 +159,7 @@ async def measure_latency(delay: float, *, rounds: int) -> str:
     """Return a table of the latencies of one connection that waits for each answer.
 
     Args:
-        delay: seconds that each answer of Valkey takes longer, as on a network.
+        delay: seconds added to each reply of Valkey, like a network.
         rounds: of 100 requests to each server.
     """
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """Sessions in PostgreSQL: `python -m benchmarks.postgresql`.
 
-Throughput beside the joined round trips alone (Starlette), beside Django's db engine and beside
+Throughput compared with the joined round trips alone (Starlette), Django's db engine and
 Flask-Session on SQLAlchemy; HOT updates and write-ahead log; requests while expired sessions are
 purged; CPU time of the client. It starts its own PostgreSQL 18. Writes a section of RESULTS.md;
 `--quick` writes nothing.
@@ -168,7 +168,7 @@ def overheads(group: Group, figures: dict[str, dict[str, Figures]]) -> dict[str,
 
 
 def with_server(measure: Callable[[str], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a measurement in this process on one core, beside a server of its own on another."""
+    """Run a measurement in this process on one core, with a separate server on another."""
     server_core, client_core = choose_cores()
     pin(client_core)
     with no_idle_states(), run_postgresql(server_core) as url:
@@ -223,7 +223,7 @@ def list_goals(found: Results) -> list[Goal]:
 
 
 def split_rows(found: Results) -> list[list[str]]:
-    """Return what the difference to the joined round trips consists of, by path."""
+    """Return the parts of the difference to the joined round trips, by path."""
 
     def added(sojourn: str, least: str, path: str) -> float:
         return (

@@ -28,7 +28,7 @@ _CALM_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What rows and updates cost the server.
+    """Sizes of rows and costs of updates on the server.
 
     Attributes:
         rows: rows in the table.
@@ -60,7 +60,7 @@ class Purge:
     Attributes:
         rows: rows before.
         removed: rows that were purged.
-        seconds: that it took.
+        seconds: duration of the purge.
         calm: p50 and p99 of a request in microseconds, without a purge.
         purging: the same during it.
         requests: requests during it.

@@ -108,13 +108,13 @@ def render_page(
 
 
 def sections_of(page: str) -> tuple[str, ...]:
-    """Return the parts of a page that other commands than `make bench` wrote."""
+    """Return the sections of a page that other commands than `make bench` wrote."""
     starts = sorted(at for at in map(page.find, SECTIONS) if at >= 0)
     return tuple(page[start:end] for start, end in pairwise([*starts, len(page)]))
 
 
 def with_sections(page: str, *sections: str) -> str:
-    """Return a page with other parts by other commands; those that are not given stay."""
+    """Return a page with the given sections of other commands replaced; other sections are kept."""
     by_command = {text.partition("\n")[0]: text.strip() for text in (*sections_of(page), *sections)}
     starts = [at for at in map(page.find, SECTIONS) if at >= 0]
     rest = page[: min(starts, default=len(page))].strip()

@@ -1,8 +1,8 @@
-"""What telemetry costs: `make bench-telemetry`.
+"""The cost of telemetry: `make bench-telemetry`.
 
 sojourn over memory and over Valkey, without telemetry and with each kind of it, served at the same
 time, pinned to one core and loaded in turn. A share is the median over the rounds of (with
-telemetry over without, in the same round). `--quick` measures a little and does not write.
+telemetry over without, in the same round). `--quick` takes short measurements and does not write.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ PERCENTILES = (50.0, 99.0, 99.9)
 
 @dataclass(slots=True)
 class Figures:
-    """What one server did with one path.
+    """The figures of one server and one path.
 
     Attributes:
         rounds: requests per second in each round.

@@ -1,9 +1,9 @@
 """Memory of a session in Valkey: `python -m benchmarks.valkey_memory`.
 
 Logs three sessions of each user in through an ASGI application, then sums `MEMORY USAGE` over all
-keys, so that each session bears its share of the user index. The record has about 200 bytes, 75 of
+keys, so that a session includes its share of the user index. The record has about 200 bytes, 75 of
 which are the application's data. `used_memory` also counts the server's hash tables and is
-reported beside it.
+reported separately.
 """
 
 from __future__ import annotations

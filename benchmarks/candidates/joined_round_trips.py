@@ -2,8 +2,7 @@
 
 The loads of one event-loop tick, and those made while a batch is in flight, are one SELECT; the
 saves likewise one UPDATE with compare-and-set. The table is like sojourn's: a primary key, room for
-HOT updates, uncompressed records. Nothing expires, merges, rotates or is sealed, and no failure is
-handled.
+HOT updates, uncompressed records. It has no expiry, merging, rotation, sealing or error handling.
 """
 
 from __future__ import annotations

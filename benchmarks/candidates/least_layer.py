@@ -1,9 +1,9 @@
-"""Least layers: ASGI middleware that does only what no session layer can avoid.
+"""Least layers: ASGI middleware with only the work that every session layer must do.
 
-They bound what a session layer can reach over the same store. Nothing expires, merges, rotates or
-is sealed; the cookie is the bare ID. In memory: find the cookie, one dict look-up, msgpack, two
-response headers. SQLite: the same with one SELECT, and one UPDATE in a group with those of other
-requests. Valkey: a load and a save that are joined with those of other requests.
+They are the lower bound of a session layer over the same store. They have no expiry, merging,
+rotation or sealing; the cookie is the bare ID. In memory: find the cookie, one dict look-up,
+msgpack, two response headers. SQLite: the same with one SELECT, and one UPDATE in a group with
+those of other requests. Valkey: a load and a save that are joined with those of other requests.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class LoadedValues(dict[str, Any]):
 class ValkeyLeastLayer:
     """Loads before the application runs and saves before its response starts, in Valkey.
 
-    The store is sojourn's, so that both wait for the server in the same way. A conflict is an
+    The store is sojourn's, so that both call the server in the same way. A conflict is an
     error, and the response has no headers for caches.
     """
 

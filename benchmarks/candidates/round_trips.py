@@ -1,7 +1,7 @@
 """Round trips alone: one GET for a read and one SET for a write, without a session layer.
 
-They bound what a session library over redis-py can reach: the cookie is the bare key, nothing
-expires, merges or is encrypted, and no failure is handled.
+They are the lower bound of a session library over redis-py: the cookie is the bare key, without
+expiry, merging, encryption or error handling.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Switches telemetry on in a candidate; the environment says which."""
+"""Enables telemetry in a candidate; the environment selects the kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = (OFF, PROMETHEUS, METERS, SPANS, SAMPLED_SPANS)
 
 
 def switch_on(sessions: Any) -> None:
-    """Switch on what the environment asks for; nothing by default."""
+    """Enable the telemetry that the environment selects; none by default."""
     kind = os.environ.get(TELEMETRY_VARIABLE, OFF)
     if kind == OFF:
         return
@@ -43,7 +43,7 @@ def _meter_provider() -> Any:
 
 
 def _tracer_provider(kind: str) -> Any:
-    """Return a provider that exports in batches, to nowhere."""
+    """Return a provider that exports in batches and discards them."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import (
         BatchSpanProcessor,

@@ -1,4 +1,4 @@
-"""The demo in a process of its own, and Chromium with its own profile.
+"""The demo in a separate process, and Chromium with a temporary profile.
 
 All tests of this folder are marked ``browser``; `tests/conftest.py` decides when to skip them.
 """
@@ -36,9 +36,7 @@ class Demo:
     """One running demo: ``python -m examples.demo``, as ``make demo`` starts it."""
 
     def __init__(self, repository: Path, folder: Path, **environment: str) -> None:
-        path = (
-            f"{repository}{os.pathsep}{repository / 'src'}"  # what is tested, not what is installed
-        )
+        path = f"{repository}{os.pathsep}{repository / 'src'}"  # not an installed package
         self.process = subprocess.Popen(
             [sys.executable, "-m", "examples.demo"],
             cwd=folder,
@@ -74,7 +72,7 @@ class Demo:
             self.process.stdout.close()
 
     def rest(self) -> list[str]:
-        """Return the output that was not read yet."""
+        """Return the remaining output."""
         lines = []
         while not self._lines.empty():
             lines.append(self._lines.get())
@@ -92,10 +90,10 @@ def demo(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class Browser:
-    """A window without cookies; records every error of its pages.
+    """A browser context without cookies; records every error of its pages.
 
     Attributes:
-        expected: responses with these statuses are no complaint.
+        expected: response statuses that are not recorded as errors.
     """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
@@ -116,7 +114,7 @@ class Browser:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _on_failure(self, request) -> None:
-        # Chromium aborts the request for the icon if the page is left before the icon arrives
+        # Chromium aborts the request for the icon if the page is closed before the icon arrives
         if request.url.endswith("/icon.svg") and request.failure == "net::ERR_ABORTED":
             return
         self.complaints.append(f"lost {request.url}: {request.failure}")
@@ -126,14 +124,14 @@ class Browser:
             self.complaints.append(f"{response.status} {response.url}")
 
     def tab(self, url: str = "") -> Page:
-        """Open the demo in a new tab, until it has requested its session."""
+        """Open the demo in a new tab; wait until it has requested its session."""
         page = self.context.new_page()
         page.goto(url or self.url)
         page.wait_for_selector("#status:not([data-mode=loading])")
         return page
 
     def begun(self) -> Page:
-        """Open the demo in a new tab and count to one, so that there is a session."""
+        """Open the demo in a new tab and increment the counter, which creates a session."""
         page = self.tab()
         page.click("#count-http")
         live(page)
@@ -151,13 +149,13 @@ class Browser:
         return page
 
     def cookie(self):
-        """Return the session cookie as the browser keeps it, None if it has none."""
+        """Return the session cookie of the browser; None if it has none."""
         return next((c for c in self.context.cookies() if c["name"] == "sid"), None)
 
 
 @pytest.fixture(scope="module")
 def chromium(browser_path: str) -> Iterator[Chromium]:
-    """Run one Chromium with a profile of its own, through Playwright, which downloads none.
+    """Run the installed Chromium with a temporary profile, through Playwright.
 
     Not for the whole run: Playwright keeps an event loop running in this thread until it is
     stopped, under which no other test could run one.
@@ -170,7 +168,7 @@ def chromium(browser_path: str) -> Iterator[Chromium]:
 
 @pytest.fixture
 def browser(chromium: Chromium, demo: Demo) -> Iterator[Browser]:
-    """Open a window without cookies; a page that complains fails the test that opened it."""
+    """Open a browser context without cookies; an error on a page fails the test."""
     context = chromium.new_context()
     started = Browser(context, demo.url)
     yield started
@@ -180,7 +178,7 @@ def browser(chromium: Chromium, demo: Demo) -> Iterator[Browser]:
 
 @pytest.fixture
 def demo_process(repository: Path, tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Return a function that starts a demo of one's own, with its environment."""
+    """Return a function that starts another demo with the given environment."""
     started: list[Demo] = []
 
     def start(**environment: str) -> Demo:
@@ -199,10 +197,10 @@ def shows_fixture() -> Callable[[Page, str, str], None]:
 
 
 def live(page: Page) -> None:
-    """Wait until the page follows its session over a WebSocket."""
+    """Wait until the WebSocket of the page is open."""
     page.wait_for_selector("#status[data-mode=live]")
 
 
 def shows(page: Page, selector: str, text: str) -> None:
-    """Wait until an element shows a text, and nothing else."""
+    """Wait until an element shows exactly a text."""
     expect(page.locator(selector)).to_have_text(text)

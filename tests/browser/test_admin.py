@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 
 COMMAND = ("uvicorn", "tests.support.admin_site:app", "--port", "{port}")
 ADMIN = "/admin/sessions/"
-#: 320: 1280 at 400 % zoom (WCAG 1.4.10); 1200: the narrowest with a table.
+#: 320: 1280 at 400 % zoom (WCAG 1.4.10); 1200: the narrowest width with a table.
 WIDTHS = (320, 375, 768, 1200, 1280)
 
 IPHONE = (
@@ -42,7 +42,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium, server):
-    """Return a function that opens a page in a window of its own, logged in."""
+    """Return a function that opens a page in a new browser context, logged in."""
     contexts = []
 
     def visit(user, **options):
@@ -59,13 +59,13 @@ def visit(chromium, server):
 
 
 def check_accessibility(page):
-    """Let axe find nothing serious, and nothing else either."""
+    """Check that axe finds no violation."""
     found = Axe().run(page).response["violations"]
     assert not [(each["id"], each["nodes"][0]["html"]) for each in found]
 
 
 def test_search_page_and_revoke_a_session_whose_socket_closes(visit):
-    """The acceptance list of the admin application, without JavaScript in the administrator."""
+    """The main workflow of the admin application, without JavaScript."""
     ada = visit("ada")
     expect(ada.locator("#socket")).to_have_text("open")
     page = visit("root", java_script_enabled=False)
@@ -114,7 +114,7 @@ def test_revoke_a_user_with_typed_confirmation(visit):
 
 
 def check_page(page, path):
-    """Check a page, and that of an error in its form, in the widest and the narrow layout."""
+    """Check a page and its form error page in the wide and the narrow layout."""
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(ADMIN + path)
     if page.locator("#typed").count():
@@ -132,7 +132,7 @@ def check_page(page, path):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_page_is_accessible_and_fits_every_width(visit, scheme):
-    """No finding of axe, no sideways scrolling from 320 px on, no error of the CSP."""
+    """No violation by axe, no horizontal scrolling from 320 px on, no CSP error."""
     page = visit("root", color_scheme=scheme)
     problems = []
     page.on("console", lambda message: problems.append(message.text))
@@ -152,11 +152,11 @@ def test_each_page_is_accessible_and_fits_every_width(visit, scheme):
 
 
 def test_a_form_with_an_error_is_accessible(visit):
-    """The fast part of the check of each page."""
+    """The fast variant of the test of each page."""
     check_page(visit("root", color_scheme="dark"), "revoke-user?user=root")
 
 
-def test_the_keyboard_is_enough(visit):
+def test_pages_are_usable_by_keyboard_only(visit):
     page = visit("root")
     page.goto(ADMIN)
     page.keyboard.press("Tab")
@@ -171,7 +171,7 @@ def test_the_keyboard_is_enough(visit):
 
 
 def test_a_page_cannot_be_framed(visit, server):
-    """Clickjacking: the browser refuses to show the form inside of another page."""
+    """Clickjacking: the browser refuses to show the form in a frame."""
     page = visit("root")
     page.goto("/")
     page.evaluate(
@@ -187,7 +187,7 @@ def test_a_page_cannot_be_framed(visit, server):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_page_through_a_million_sessions(chromium, tmp_path):
-    """Issue 16: the first page and a later one of 1,000,000 sessions; search finds one of them."""
+    """The first page and a later one of 1,000,000 sessions; search finds one of them."""
     store = f"sqlite:///{tmp_path}/sessions.db"
     # In a process: Playwright keeps an event loop running in this thread.
     command = [sys.executable, "-m", "tests.support.million_sessions", store]

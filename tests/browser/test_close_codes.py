@@ -1,4 +1,4 @@
-"""What a page in a browser learns about a WebSocket that is refused or closed."""
+"""The close code and reason that a page in a browser receives."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def page(chromium, server):
 
 @pytest.mark.parametrize("subprotocols", [[], ["one", "two"]])
 def test_page_reads_why_its_socket_is_refused(page, subprotocols):
-    """W1: the configured code and the reason, not 1006, so that it does not connect again."""
+    """W1: the configured code and the reason, not 1006, so that it does not reconnect."""
     closed = page.evaluate(CLOSE_OF, ["/members", subprotocols])
     assert closed == [True, 4001, "login required"]
 

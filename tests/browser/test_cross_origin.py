@@ -34,8 +34,8 @@ def pages(tmp_path):
         each.server_close()
 
 
-def test_a_page_of_another_origin(chromium, pages, tmp_path):
-    """A23: the cookie travels with ``credentials: include``; errors can be read by the page."""
+def test_page_of_another_origin_uses_its_session_and_reads_errors(chromium, pages, tmp_path):
+    """A23: with ``credentials: include``."""
     own, foreign = pages
     with Server(COMMAND, tmp_path, options={"page": own}) as api:
         context = chromium.new_context()

@@ -1,4 +1,4 @@
-"""The demo in a real browser: one session behind pages, sockets and tabs, and its real end."""
+"""The demo in a real browser: one session for pages, WebSockets and tabs, and its revocation."""
 
 import httpx
 import pytest
@@ -13,7 +13,7 @@ def ended(page):
 
 
 def test_visitor_who_wrote_nothing_has_no_session_and_no_cookie(browser):
-    """A1, as a browser sees it."""
+    """A1, in a browser."""
     page = browser.tab()
     assert page.inner_text("#status-text") == "No session yet"
     assert page.is_visible("#no-session")
@@ -24,7 +24,7 @@ def test_visitor_who_wrote_nothing_has_no_session_and_no_cookie(browser):
 
 
 def test_websocket_starts_the_session(browser, shows):
-    """W1: the handshake response carries the cookie, and what was pressed before counts."""
+    """W1: the handshake response sets the cookie; earlier clicks are counted."""
     page = browser.tab()
     page.click("#count-socket")
     page.click("#count-socket")
@@ -55,7 +55,7 @@ def test_two_tabs_and_a_socket_share_one_counter(browser, shows):
 
 
 def test_counts_over_http_and_socket_at_the_same_time_add_up(browser, shows):
-    """A6 and W2: fifty increments in two tabs, over HTTP and a WebSocket, are fifty."""
+    """A6 and W2: fifty increments in two tabs, over HTTP and a WebSocket, give fifty."""
     first, second = browser.begun(), browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
     times = "(id) => { for (let i = 0; i < 25; i++) document.getElementById(id).click(); }"
@@ -67,14 +67,14 @@ def test_counts_over_http_and_socket_at_the_same_time_add_up(browser, shows):
     shows(first, "#counter", "51")
 
 
-def test_parallel_cart_loses_nothing(browser, shows):
-    """A6: twenty overlapping requests, and a plain state saved as a whole beside it."""
+def test_parallel_cart_loses_no_item(browser, shows):
+    """A6: twenty overlapping requests; for comparison, a state that is saved as a whole."""
     page = browser.tab()
     page.click("#add-many")
     page.wait_for_selector("#score-merged.good")
     assert page.inner_text("#score-merged") == "20 of 20 kept"
     assert page.locator("#dots-merged .kept").count() == 20
-    # The comparison must be one: if it lost nothing either, the requests did not overlap.
+    # If the comparison loses no item either, the requests did not overlap.
     assert page.locator("#dots-last-write .lost").count() > 0
     second = browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
@@ -88,7 +88,7 @@ def test_parallel_cart_loses_nothing(browser, shows):
 
 
 def test_typed_state_and_flash_survive_the_redirect(browser, shows):
-    """A5: the page after a redirect sees the write; a wrong value is refused by name."""
+    """A5: the page after a redirect sees the write; an invalid value is refused."""
     page = browser.begun()
     page.click("text=large")
     shows(page, "#flash", "Saved: large")
@@ -103,13 +103,13 @@ def test_typed_state_and_flash_survive_the_redirect(browser, shows):
     assert page.is_checked("input[value=large]")
 
 
-def test_size_that_is_no_text_is_refused(demo):
-    """A client that is not the page gets 422."""
+def test_size_that_is_not_a_string_is_refused(demo):
+    """Another client than the page gets 422."""
     for size in (None, 1, ["large"], "x" * 21):
         assert httpx.post(f"{demo.url}/api/size", json={"size": size}).status_code == 422
 
 
-def test_end_closes_every_socket_with_4401_and_both_tabs_show_it(browser):
+def test_revocation_closes_every_socket_with_4401_and_both_tabs_show_it(browser):
     """A7 and W4, in one process."""
     first, second = browser.begun(), browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
@@ -126,8 +126,8 @@ def test_end_closes_every_socket_with_4401_and_both_tabs_show_it(browser):
     assert second.inner_text("#id") != old
 
 
-def test_cookie_is_out_of_reach_of_scripts_and_of_other_sites(browser):
-    """A2 and A14: the flags as the browser keeps them."""
+def test_cookie_is_httponly_and_samesite(browser):
+    """A2 and A14: the flags that the browser stores."""
     page = browser.begun()
     cookie = browser.cookie()
     assert len(cookie["value"]) == 66
@@ -140,7 +140,7 @@ def test_cookie_is_out_of_reach_of_scripts_and_of_other_sites(browser):
     assert cookie["value"] not in page.content()
 
 
-def test_deleting_cookie_is_one_that_the_browser_deletes(browser):
+def test_browser_deletes_the_cookie_at_logout(browser):
     """A14 and B-44."""
     page = browser.begun()
     ticket = browser.cookie()["value"]
@@ -153,8 +153,8 @@ def test_deleting_cookie_is_one_that_the_browser_deletes(browser):
     assert browser.cookie()["value"] != ticket
 
 
-def test_ticket_from_before_the_end_opens_nothing(browser):
-    """A7: a browser that kept the old cookie, as a thief would, finds an empty session."""
+def test_ticket_of_a_revoked_session_is_invalid(browser):
+    """A7: a browser with the old cookie, like that of a thief, has an empty session."""
     page = browser.begun()
     old = browser.cookie()
     page.click("#end")
@@ -166,7 +166,7 @@ def test_ticket_from_before_the_end_opens_nothing(browser):
 
 
 def test_headers_are_shown_as_sent_and_the_ticket_is_not(browser):
-    """A2, A4, A13 and A18: one Set-Cookie, masked; Vary and Cache-Control on each answer."""
+    """A2, A4, A13 and A18: one masked Set-Cookie; Vary and Cache-Control on each response."""
     page = browser.begun()
     page.click("#count-http")
     expect(page.locator("#responses li").first).to_contain_text("POST /api/count")
@@ -180,8 +180,8 @@ def test_headers_are_shown_as_sent_and_the_ticket_is_not(browser):
     assert browser.cookie()["value"] not in page.content()
 
 
-def test_page_fits_a_phone(browser):
-    """Nothing sticks out at 390 pixels, also after use."""
+def test_page_has_no_horizontal_overflow_at_phone_width(browser):
+    """At 390 pixels, also after use."""
     page = browser.begun()
     page.set_viewport_size({"width": 390, "height": 844})
     page.click("#add-many")
@@ -190,7 +190,7 @@ def test_page_fits_a_phone(browser):
 
 
 def test_buttons_can_be_reached_and_pressed_by_keyboard(browser, shows):
-    """Each control has a name and takes the focus."""
+    """Each control has a name and can be focused."""
     page = browser.begun()
     for name in (
         "Count over HTTP",
@@ -204,8 +204,8 @@ def test_buttons_can_be_reached_and_pressed_by_keyboard(browser, shows):
     shows(page, "#counter", "2")
 
 
-def test_page_comes_from_here_alone(browser):
-    """A strict policy: no inline code, nothing from elsewhere."""
+def test_content_security_policy_allows_own_resources_only(browser):
+    """No inline code, and no resource of another origin."""
     page = browser.tab()
     response = page.goto(browser.url)
     policy = response.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""The demo's login in a real browser: what a login keeps, other browsers, and "remember me"."""
+"""The demo's login in a real browser: kept data, other browsers, and "remember me"."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,12 +7,12 @@ pytestmark = pytest.mark.browser
 
 
 def second_browser(browser, user):
-    """Log in at the other name of this machine, whose cookies a browser keeps apart."""
+    """Log in at the other host name of this machine; browsers store its cookies separately."""
     return browser.logged_in(user, browser.url.replace("localhost", "127.0.0.1"))
 
 
 def test_login_keeps_counter_cart_and_id_and_replaces_the_ticket(browser, shows):
-    """A2: a login keeps the data and makes the previous ticket worthless."""
+    """A2: a login keeps the data and invalidates the previous ticket."""
     page = browser.begun()
     page.click("#add-many")
     page.wait_for_selector("#score-merged.good")
@@ -32,7 +32,7 @@ def test_login_keeps_counter_cart_and_id_and_replaces_the_ticket(browser, shows)
 
 @pytest.mark.slow
 def test_other_tabs_of_the_browser_follow_a_login(browser, shows):
-    """W4: their WebSockets are closed with the old ticket, and open again with the new one."""
+    """W4: their WebSockets are closed and reconnect with the new ticket."""
     first, second = browser.begun(), browser.tab()
     second.wait_for_selector("#status[data-mode=live]")
     first.click("#login button")
@@ -43,7 +43,7 @@ def test_other_tabs_of_the_browser_follow_a_login(browser, shows):
 
 
 def test_other_browser_is_logged_out_and_shows_why(browser, shows):
-    """A7 and W4: at once over the WebSocket, and to the next page."""
+    """A7 and W4: at once over the WebSocket, and on the next page."""
     here = browser.logged_in("cy")
     link = here.get_attribute("#second-browser a", "href")
     assert link.startswith("http://127.0.0.1:")
@@ -57,7 +57,7 @@ def test_other_browser_is_logged_out_and_shows_why(browser, shows):
     assert "“logged out from another browser”" in there.inner_text("#ended")
     assert "logged out from another browser" in there.inner_text("#notice")
     shows(here, "#login-result", "The other browser is logged out. Its page shows why.")
-    expect(here.locator("#devices li")).to_have_count(1)  # the list arrives over the WebSocket
+    expect(here.locator("#devices li")).to_have_count(1)  # the WebSocket delivers the list
     there.reload()
     there.wait_for_selector("#status[data-mode=ended]")
     assert "“logged out from another browser”" in there.inner_text("#ended")
@@ -67,8 +67,8 @@ def test_other_browser_is_logged_out_and_shows_why(browser, shows):
 
 
 @pytest.mark.slow
-def test_login_leads_back_to_the_device_page(browser):
-    """A visitor whom it sent here; other addresses are ignored."""
+def test_login_redirects_to_the_device_page(browser):
+    """If the visitor came from there; other redirect targets are ignored."""
     page = browser.tab(f"{browser.url}/devices/")
     assert page.inner_text("#login-result") == "Log in to see your devices."
     assert page.evaluate("document.activeElement.id") == "user"
@@ -80,7 +80,7 @@ def test_login_leads_back_to_the_device_page(browser):
 
 @pytest.mark.slow
 def test_session_of_another_user_cannot_be_logged_out(browser):
-    """A7: another user's ID is answered like an unknown one."""
+    """A7: the response is the same as for an unknown ID."""
     browser.expected.add(404)
     here, there = browser.logged_in("dee"), second_browser(browser, "eve")
     delete = "(id) => fetch(`/api/devices/${id}`, {method: 'DELETE'}).then((r) => r.status)"
@@ -92,8 +92,8 @@ def test_session_of_another_user_cannot_be_logged_out(browser):
 
 
 @pytest.mark.slow
-def test_remembered_login_survives_the_end_of_the_browser(browser, chromium):
-    """A browser that is closed deletes the cookies that have no date of expiry."""
+def test_remembered_login_survives_a_restart_of_the_browser(browser, chromium):
+    """A closed browser deletes cookies without an expiry date."""
     for user, remember, found in (("fay", True, "fay"), ("gus", False, "")):
         page = browser.logged_in(user, remember=remember)
         kept = [cookie for cookie in browser.context.cookies() if cookie["expires"] != -1]

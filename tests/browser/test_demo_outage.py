@@ -14,14 +14,14 @@ LIVE = "#status[data-mode=live]"
 
 @pytest.fixture
 def running_again(demo):
-    """Start the store after the test, so that the next one finds it running."""
+    """Start the store after the test, for the next test."""
     yield
     httpx.post(f"{demo.url}/api/store", json={"running": True}).raise_for_status()
 
 
 @pytest.mark.usefixtures("running_again")
-def test_outage_is_answered_503_and_nothing_is_lost(browser, shows):
-    """A15 and A23: no cookie is cleared, and the same session continues."""
+def test_outage_is_503_and_the_session_is_kept(browser, shows):
+    """A15 and A23: no cookie is cleared; the same session continues afterwards."""
     browser.expected.add(503)
     page, second = browser.logged_in("ada"), browser.tab()
     page.click("#count-http")
@@ -45,14 +45,14 @@ def test_outage_is_answered_503_and_nothing_is_lost(browser, shows):
     shows(
         second, "#outage", "The store answers again. Nothing is lost: counter 1, logged in as ada."
     )
-    page.wait_for_selector(LIVE)  # by itself, after Retry-After
+    page.wait_for_selector(LIVE)  # automatically, after Retry-After
     shows(page, "#outage", "The store answers again.")
     assert page.inner_text("#counter") == "1"
     assert page.inner_text("#id") == session_id
     assert browser.cookie() == cookie
     page.click("#logout")
     page.wait_for_selector("#status[data-mode=ended]")
-    assert page.inner_text("#outage") == ""  # it would say what the ended session contains
+    assert page.inner_text("#outage") == ""  # it would show data of the revoked session
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
     other = browser.tab()
     other.click("#store-switch")
     shows(other, "#outage", "The store answers again.")
-    page.clock.fast_forward("00:10")  # no WebSocket notifies this page
+    page.clock.fast_forward("00:10")  # no WebSocket updates this page
     shows(page, "#outage", "The store answers again.")
     assert page.inner_text("#notice") == ""
     page.click("#count-http")
@@ -80,7 +80,7 @@ def test_visitor_without_a_session_can_stop_and_start_the_store(browser, shows):
 @pytest.mark.slow
 @pytest.mark.usefixtures("running_again")
 def test_notice_covers_no_button(browser, shows):
-    """A click at its place reaches what is below."""
+    """A click on the notice reaches the element below it."""
     browser.expected.add(503)
     page = browser.begun()
     page.click("#store-switch")
@@ -94,7 +94,7 @@ def test_notice_covers_no_button(browser, shows):
 
 @pytest.mark.slow
 def test_switch_works_with_a_store_on_a_server(demo_process, tmp_path):
-    """A15 over HTTP, with the capabilities of the store behind the switch."""
+    """A15 over HTTP; the switch wraps the store and has its capabilities."""
     server = Valkey(tmp_path)
     server.start()
     try:

@@ -11,12 +11,12 @@ pytestmark = pytest.mark.browser
 
 
 def second_browser(browser, user):
-    """Log in at the other name of this machine, whose cookies a browser keeps apart."""
+    """Log in at the other host name of this machine; browsers store its cookies separately."""
     return browser.logged_in(user, browser.url.replace("localhost", "127.0.0.1"))
 
 
 def violations(page):
-    """Return what axe finds on a page, in light and dark: rules of WCAG and best practices."""
+    """Return the violations that axe finds on a page, in light and dark mode."""
     found = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -28,14 +28,14 @@ def violations(page):
 
 
 def test_other_device_is_logged_out_by_keyboard_and_its_page_shows_why(browser):
-    """W4: the form is confirmed; the WebSocket of that device closes with the reason."""
+    """W4: after a confirmation; the WebSocket of that device is closed with the reason."""
     here, there = browser.logged_in("hal"), second_browser(browser, "hal")
     here.goto(f"{browser.url}/devices/")
     assert here.locator(".device").count() == 2
     here.locator("a[aria-label^='Log out']").focus()
     here.keyboard.press("Enter")
     here.wait_for_url("**/log-out/*")
-    here.keyboard.press("Tab")  # the link to the content
+    here.keyboard.press("Tab")  # the skip link
     here.keyboard.press("Tab")
     assert here.evaluate("document.activeElement.textContent") == "Log out"
     here.keyboard.press("Enter")
@@ -48,7 +48,7 @@ def test_other_device_is_logged_out_by_keyboard_and_its_page_shows_why(browser):
 
 @pytest.mark.slow
 def test_pages_work_without_javascript(browser, chromium):
-    """Cookies of the demo, another window without scripts."""
+    """In another browser context with the cookies of the demo and without scripts."""
     browser.logged_in("ivy")
     second_browser(browser, "ivy")
     with chromium.new_context(java_script_enabled=False) as plain:
@@ -63,7 +63,7 @@ def test_pages_work_without_javascript(browser, chromium):
 
 @pytest.mark.slow
 def test_pages_are_accessible(browser):
-    """Axe finds nothing on the demo and on the device page, and no page is wider than a phone."""
+    """Axe finds no violation on the demo and the device page; no page overflows on a phone."""
     browser.expected.add(404)
     page = browser.logged_in("W" * 40)  # the longest name
     second_browser(browser, "W" * 40)
@@ -83,8 +83,8 @@ def test_pages_are_accessible(browser):
 
 
 @pytest.mark.slow
-def test_admin_page_of_the_demo_is_beside_it(browser):
-    """Visitors read the page; "admin" revokes a session, whose page shows the reason."""
+def test_admin_page_of_the_demo_revokes_a_session(browser):
+    """Visitors can only read the page; the page of the revoked session shows the reason."""
     page = browser.logged_in("kim")
     page.goto(f"{browser.url}/admin/")
     assert "kim" in page.inner_text("table")

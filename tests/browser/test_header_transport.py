@@ -1,4 +1,4 @@
-"""Chromium on a page of one origin keeps the ticket of an API of another origin in a header."""
+"""Chromium on a page of one origin sends the ticket of an API of another origin in a header."""
 
 import http.server
 import threading
@@ -10,7 +10,7 @@ from tests.support.servers import Server
 
 COMMAND = ("uvicorn", "tests.integration.apps.native:app", "--port", "{port}")
 
-#: What docs/transports.md recommends to a page.
+#: The code that docs/transports.md recommends for a page.
 CLIENT = """async (url) => {
     const post = async (path) => {
         const response = await fetch(url + path, {
@@ -38,7 +38,7 @@ CLIENT = """async (url) => {
 
 @pytest.fixture
 def page_url(tmp_path):
-    """Serve an empty page on an origin of its own."""
+    """Serve an empty page on a separate origin."""
     (tmp_path / "page.html").write_text("<title>page</title>")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     server = http.server.ThreadingHTTPServer(("localhost", 0), handler)
@@ -48,8 +48,8 @@ def page_url(tmp_path):
     server.server_close()
 
 
-def test_a_page_without_cookies(chromium, page_url, tmp_path):
-    """W1, W4, ASVS 3.5.1: pages, a socket and a logout, with ``protect`` and without a cookie."""
+def test_page_without_cookies_sends_the_ticket_in_a_header(chromium, page_url, tmp_path):
+    """W1, W4, ASVS 3.5.1: requests, a WebSocket and a logout, with ``protect``."""
     with Server(COMMAND, tmp_path, options={"pages": [page_url]}) as api:
         context = chromium.new_context()
         page = context.new_page()

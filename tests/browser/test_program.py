@@ -1,6 +1,6 @@
-"""The demo as a program: it starts anywhere, ends cleanly, and its page shows its real state.
+"""The demo as a program: start, output, Ctrl-C, and what its page shows.
 
-These need no browser; they stand here because they start the same process.
+These tests need no browser; they use the same fixtures.
 """
 
 import re
@@ -14,8 +14,8 @@ from tests.integration.postgresql import Postgres
 from tests.integration.valkey import Valkey, free_port
 
 
-def test_page_quotes_the_code_that_runs(repository):
-    """What stands in the page as Python stands in the demo's source."""
+def test_code_shown_on_the_page_is_the_code_of_the_demo(repository):
+    """Each Python snippet of the page is in the demo's source."""
     folder = repository / "examples" / "demo"
     source = "\n".join(path.read_text() for path in sorted(folder.glob("*.py")))
     page = (folder / "page" / "index.html").read_text()
@@ -28,15 +28,15 @@ def test_page_quotes_the_code_that_runs(repository):
             assert part in source
 
 
-def test_demo_finds_a_free_port_and_ends_cleanly(demo_process):
-    """`make demo` works where 8000 is taken, and Ctrl-C leaves no traceback."""
+def test_demo_chooses_a_free_port_and_stops_at_ctrl_c(demo_process):
+    """`make demo` works if port 8000 is in use; Ctrl-C prints no traceback."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", 8000))
             taken.listen()
         except OSError:
-            pass  # another process has taken it
+            pass  # another process uses it
         running = demo_process(PORT="")
         assert re.fullmatch(r"sojourn demo: http://localhost:\d+\n", running.first)
         assert not running.url.endswith(":8000")
@@ -47,8 +47,8 @@ def test_demo_finds_a_free_port_and_ends_cleanly(demo_process):
         httpx.get(running.url)
 
 
-def test_demo_reports_when_the_wanted_port_is_taken(demo_process):
-    """PORT is an order, not a wish."""
+def test_demo_fails_if_the_given_port_is_in_use(demo_process):
+    """With PORT, the demo does not choose another port."""
     first = demo_process(STORE="memory://")
     port = first.url.rsplit(":", 1)[1]
     second = demo_process(STORE="memory://", PORT=port)
@@ -57,7 +57,7 @@ def test_demo_reports_when_the_wanted_port_is_taken(demo_process):
 
 
 def test_two_demos_on_one_store_share_a_session(demo_process):
-    """A5 across processes: a write through one process is in the next response of the other."""
+    """A5: the next response of the other process has the write."""
     first, second = demo_process(), demo_process()
     with httpx.Client() as client:
         assert client.post(f"{first.url}/api/count").status_code == 204
@@ -67,7 +67,7 @@ def test_two_demos_on_one_store_share_a_session(demo_process):
 
 
 def test_a_demo_on_a_shared_store_generates_a_secret_and_reports_it(demo_process, tmp_path):
-    """`make demo STORE=redis://...` works as it is; a secret that was given is used instead."""
+    """`make demo STORE=redis://...` needs no secret; a given secret is used instead."""
     valkey = Valkey(tmp_path)
     valkey.start()
     try:
@@ -88,8 +88,8 @@ def test_a_demo_on_a_shared_store_generates_a_secret_and_reports_it(demo_process
         valkey.stop()
 
 
-def test_a_demo_on_postgresql_keeps_its_sessions_there(demo_process):
-    """`make demo STORE=postgresql://...` works as it is: it creates its tables."""
+def test_demo_on_postgresql_creates_its_tables(demo_process):
+    """`make demo STORE=postgresql://...` needs no further set-up."""
     server = Postgres()
     server.start()
     try:
@@ -106,7 +106,7 @@ def test_a_demo_on_postgresql_keeps_its_sessions_there(demo_process):
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "redis"])
-def test_a_demo_whose_server_does_not_answer_prints_advice(demo_process, scheme):
+def test_demo_with_an_unavailable_server_prints_advice(demo_process, scheme):
     """Without the password of the URL."""
     running = demo_process(STORE=f"{scheme}://ada:password-7@127.0.0.1:{free_port()}/0")
     assert running.first.startswith("STORE cannot be used: ")
@@ -117,7 +117,7 @@ def test_a_demo_whose_server_does_not_answer_prints_advice(demo_process, scheme)
 
 
 def test_a_demo_without_the_client_library_names_what_to_install(demo_process, tmp_path):
-    """The library is hidden by a module that cannot be imported."""
+    """A module that cannot be imported shadows the library."""
     (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError(name='psycopg')")
     running = demo_process(STORE="postgresql://localhost/app")
     assert running.first.startswith("STORE cannot be used: the store for postgresql:// needs")
@@ -127,6 +127,6 @@ def test_a_demo_without_the_client_library_names_what_to_install(demo_process, t
 
 
 def test_set_cookie_is_repeated_for_the_page_with_its_value_masked():
-    """A18: HttpOnly would be in vain if a script could read the ticket in another header."""
+    """A18: HttpOnly has no effect if a script can read the ticket in another header."""
     assert mask(b"sid=secret; Max-Age=9; Path=/") == b"sid=(6 characters); Max-Age=9; Path=/"
     assert mask(b"sid=; Max-Age=0; Path=/") == b"sid=; Max-Age=0; Path=/"

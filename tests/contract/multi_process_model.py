@@ -1,7 +1,7 @@
 """Participants of races in one process or several, for tests of every order of store calls.
 
-With ``apart`` each participant has its own installation, as another process has, and only the store
-is shared. Otherwise the participants share one installation and its queue.
+With ``apart`` each participant has its own installation, like a separate process, and only the
+store is shared. Otherwise the participants share one installation and its queue.
 """
 
 import secrets
@@ -66,22 +66,22 @@ class MultiProcessModel:
 
     @property
     def sessions(self) -> Sessions:
-        """A new installation, as in another process."""
+        """A new installation, like that of another process."""
         return self._visitor().sessions
 
     async def open(self, cookie: str | None) -> Session:
-        """Return the session that a cookie opens in another process."""
+        """Return the session of a cookie, loaded in another process."""
         visitor = self._visitor()
         visitor.cookie = cookie
         return await visitor.load()
 
     async def data(self) -> dict:
-        """Return the data that the first cookie opens in another process."""
+        """Return the session data of the first cookie, loaded in another process."""
         return dict(await self.open(self._first.cookie))
 
 
 async def write(visitor: Visitor, name: str) -> None:
-    """Change keys that others change too, with every mergeable operation, and one other key."""
+    """Change shared keys with every mergeable operation, and one key of this visitor."""
     async with visitor.visit() as session:
         session.increment("n")
         session[name] = name

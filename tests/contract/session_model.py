@@ -1,6 +1,6 @@
 """A sequential model of sessions, which checks the effects of store calls in their order.
 
-It uses nothing of the engine except its constants, and predicts what each ticket opens.
+It uses only constants of the engine, and predicts the session of each ticket.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from sojourn._core.policy import IN_FLIGHT_PERIOD
 from sojourn.record import FOREVER, Record
 
-#: Milliseconds that pass before each login and each revocation, so that their order is defined.
+#: Milliseconds before each login and each revocation, so that their order is defined.
 TICK = 10
 
-#: The most milliseconds in a round: the age that the time of a commit may have when it is saved.
+#: The maximum duration of a round in milliseconds: the maximum age of a commit when it is saved.
 MAX_ROUND = 10 * TICK
 
 IDLE = 30_000
@@ -188,12 +188,12 @@ class SessionModel:
         }
 
     def expected(self, ticket: Ticket, now: int) -> tuple[str | None, int] | None:
-        """Return the user and the counter that a ticket opens; None if it opens no session."""
+        """Return the user and the counter of a ticket's session; None if the ticket is invalid."""
         session = self.sessions[ticket[0]]
         return (session.user, session.counter) if session.is_opened_by(ticket[1], now) else None
 
     def check_cookie(self, before: Ticket | None, after: Ticket | None) -> None:
-        """Check a cookie that a response has set or cleared (laws A7 and A9)."""
+        """Check a cookie that a response set or cleared (laws A7 and A9)."""
         if after is None:
             assert before is not None
             assert not self.sessions[before[0]].not_ended, (

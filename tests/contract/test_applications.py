@@ -19,14 +19,14 @@ class TestStarlette(RequestSuite):
 
 
 class PassThrough(BaseHTTPMiddleware):
-    """A middleware that runs the application in a task of its own, as most of Starlette's do."""
+    """A middleware that runs the application in a separate task, like ``BaseHTTPMiddleware``."""
 
     async def dispatch(self, request, call_next):
         return await call_next(request)
 
 
 class TestStarletteWithMiddleware(TestStarlette):
-    """A1 to A24 through two layers: one outside and one inside of the application's middleware."""
+    """A1 to A24 through two layers: one outside and one inside the application's middleware."""
 
     def build(self, handlers, **options):
         routes = [Route(path, starlette_app.endpoint(h)) for path, h in handlers.items()]
@@ -35,7 +35,7 @@ class TestStarletteWithMiddleware(TestStarlette):
 
 
 class TestStarletteDebug(TestStarlette):
-    """A1 to A24 with ``debug=True``, whose error pages are made outside of everything."""
+    """A1 to A24 with ``debug=True``, whose error pages are generated outside every middleware."""
 
     def build(self, handlers, **options):
         routes = [Route(path, starlette_app.endpoint(h)) for path, h in handlers.items()]
@@ -49,7 +49,7 @@ class TestStarletteDropIn(RequestSuite):
     # `clear` ends the session, as Starlette's does: tests/unit/frameworks has its tests.
     test_clear_without_a_login_keeps_the_record_and_the_ticket = None
     test_clear_without_a_login_keeps_the_ticket = None
-    # Starlette's error page is made outside of every middleware that a program adds.
+    # Starlette generates its error page outside every added middleware.
     answers_errors = False
 
     def build(self, handlers, **options):

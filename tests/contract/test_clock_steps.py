@@ -1,4 +1,4 @@
-"""Stores without a clock of their own: what a wrong or moved machine clock may do (law A22).
+"""Stores without a server clock: effects of a wrong or stepped machine clock (law A22).
 
 SQLite and memory are used by the processes of one machine, which share its wall clock. A callback
 store may be used by several machines: docs/production/scaling.md requires clocks within one second.
@@ -41,7 +41,7 @@ def machine(clock):
 
 @pytest.fixture
 def processes(machine, store):
-    """Two processes of one machine."""
+    """Two processes on one machine."""
     return [sessions_on(machine, store, timeout="30 minutes") for _ in range(2)]
 
 
@@ -74,7 +74,7 @@ async def test_a_revoked_session_stays_revoked_after_a_step(clock, machine, proc
 
 @pytest.mark.parametrize("step", [1_000, 29 * 60_000])
 async def test_a_step_forward_counts_as_inactivity(clock, machine, processes, step):
-    """A22: sessions live on if it is shorter than the rest of their idle timeout."""
+    """A22: sessions stay valid if it is shorter than the rest of their idle timeout."""
     ours, theirs = processes
     visitor = Visitor(ours)
     await log_in(visitor)
@@ -89,7 +89,7 @@ async def test_a_step_forward_counts_as_inactivity(clock, machine, processes, st
 
 @pytest.mark.parametrize("step", [-1_000, -HOUR])
 async def test_a_step_back_extends_sessions_by_its_length(clock, machine, processes, step):
-    """A17, A22: and not further."""
+    """A17, A22: by no more than that."""
     ours, theirs = processes
     visitor = Visitor(ours)
     await log_in(visitor)
@@ -101,10 +101,10 @@ async def test_a_step_back_extends_sessions_by_its_length(clock, machine, proces
     assert await user_of(visitor, ours) is None
 
 
-async def test_after_a_step_back_the_revoking_process_accepts_logins_at_once(
+async def test_logins_after_a_step_back_are_accepted_by_the_revoking_process(
     clock, machine, processes
 ):
-    """A22: another process, when its clock has passed the cutoff again."""
+    """A22: other processes accept them when their clock has passed the cutoff."""
     ours, theirs = processes
     await ours.arevoke_all()
     machine.skew -= 60_000
@@ -138,7 +138,7 @@ async def test_a_lease_excludes_others_during_a_step(clock, machine, processes, 
 
 @pytest.fixture
 def machines(clock):
-    """Two machines over one service, whose clocks differ by a second."""
+    """Two machines with one service; their clocks differ by a second."""
     values = {}
 
     def write(session_id, value, _):
@@ -158,8 +158,8 @@ def machines(clock):
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["ahead second", "ahead first"])
-async def test_clocks_may_differ_by_a_second_where_the_store_has_none(clock, machines, order):
-    """A9, A22: sessions, rotations and leases; limits differ by the second."""
+async def test_stores_without_a_clock_tolerate_a_skew_of_one_second(clock, machines, order):
+    """A9, A22: sessions, rotations and leases; timeouts differ by one second."""
     ours, theirs = (machines[index] for index in order)
     visitor = Visitor(ours)
     await log_in(visitor)

@@ -1,6 +1,6 @@
-"""Application machines whose clocks differ, over stores with a clock of their own (law A22).
+"""Application machines with clock skew, over stores with a server clock (law A22).
 
-The clocks of the machines are wrong, and the store's is right. Time is a fake clock over the stores
+The clocks of the machines are wrong, that of the store is right. Time is a fake clock over stores
 in this process, and real over Valkey.
 """
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.anyio
 SKEWS = [(0, -3_000), (0, 60_000), (-HOUR, 0), (HOUR, 0), (HOUR, -HOUR), (-HOUR, HOUR)]
 
 
-class Place:
-    """Two machines and a store.
+class Setup:
+    """Two machines and one store.
 
     Attributes:
         store: as both machines see it.
@@ -47,7 +47,7 @@ class Place:
 
     async def close(self):
         for sessions in self.installations:
-            await asyncio.to_thread(sessions.close)  # publishes what is pending
+            await asyncio.to_thread(sessions.close)  # publishes pending messages
         await asyncio.sleep(0.1)  # the loop closes the sockets of the store in a later tick
 
 
@@ -63,7 +63,7 @@ def in_process(store):
     async def pause(seconds):
         clocked.clock.advance(seconds)
 
-    return Place(clocked, clocked.clock, pause)
+    return Setup(clocked, clocked.clock, pause)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def place(request, tmp_path, server):
     else:
         realm = f"clocks-{time.monotonic_ns()}"
         store = open_store(server.url, realm=realm, timeout=5.0)
-        place = Place(store, real_now, asyncio.sleep)
+        place = Setup(store, real_now, asyncio.sleep)
         yield place
         await place.close()
 
@@ -98,7 +98,7 @@ async def log_in(visitor, user="ada"):
 
 @pytest.mark.parametrize("skews", SKEWS)
 async def test_no_session_of_another_machine_survives_revoke_all(place, skews):
-    """A22, ASVS 7.4.5: 3 seconds behind is enough without the server's clock."""
+    """A22, ASVS 7.4.5: without the server's clock, a skew of 3 seconds would suffice."""
     ours, theirs = place.machines(skews)
     earlier = [Visitor(sessions) for sessions in (ours, theirs)]
     for visitor in earlier:
@@ -137,8 +137,8 @@ async def test_no_login_of_another_machine_survives_revoke_user(place, skews):
 
 
 @pytest.mark.parametrize("skews", SKEWS)
-async def test_one_machine_at_a_time_is_inside_exclusive(place, skews):
-    """A22: a lease of 30 seconds is not over for a clock that is a minute ahead."""
+async def test_exclusive_admits_one_machine_at_a_time(place, skews):
+    """A22: a lease of 30 seconds does not expire early for a clock that is a minute ahead."""
     ours, theirs = place.machines(skews)
     visitor = Visitor(ours)
     await log_in(visitor)
@@ -152,8 +152,8 @@ async def test_one_machine_at_a_time_is_inside_exclusive(place, skews):
 
 
 @pytest.mark.parametrize("skews", SKEWS)
-async def test_the_lease_of_a_dead_process_ends_by_the_servers_clock(memory, skews):
-    """A22: an hour ahead or behind does not extend it."""
+async def test_lease_of_a_dead_process_expires_by_the_servers_clock(memory, skews):
+    """A22: also for a machine that is an hour ahead or behind."""
     ours, theirs = memory.machines(skews)
     visitor = Visitor(ours)
     await log_in(visitor)
@@ -191,7 +191,7 @@ async def test_sessions_expire_by_the_servers_clock(memory, skews):
 
 @pytest.mark.parametrize("skews", SKEWS)
 async def test_purge_uses_the_servers_clock(memory, skews):
-    """A22: a clock that is ahead removes no live session, one behind keeps no expired one."""
+    """A22: a clock ahead deletes no valid session, a clock behind keeps no expired one."""
     ours, theirs = memory.machines(skews, timeout="30 minutes")
     await log_in(Visitor(theirs))
     await memory.pause(29 * 60)
@@ -202,7 +202,7 @@ async def test_purge_uses_the_servers_clock(memory, skews):
 
 @pytest.mark.parametrize("skews", SKEWS)
 async def test_limits_count_by_the_servers_clock(memory, skews):
-    """A22: live sessions of another machine count, expired ones do not."""
+    """A22: valid sessions of another machine count, expired ones do not."""
     ours, theirs = memory.machines(skews, timeout="30 minutes", max_sessions=1, on_limit="refuse")
     await log_in(Visitor(theirs))
     await memory.pause(29 * 60)
@@ -214,7 +214,7 @@ async def test_limits_count_by_the_servers_clock(memory, skews):
 
 @pytest.mark.parametrize("skews", SKEWS)
 async def test_rotations_and_grants_use_the_servers_clock(memory, skews):
-    """A9, A22: the grace period ends everywhere at the same instant."""
+    """A9, A22: the grace period ends at the same instant on each machine."""
     ours, theirs = memory.machines(skews)
     visitor = Visitor(ours)
     await log_in(visitor)
@@ -248,8 +248,8 @@ def test_machines_without_an_event_loop_use_the_servers_clock(memory):
 
 
 @pytest.mark.parametrize("requests", [1, 50])
-async def test_a_minute_costs_one_measurement(memory, requests):
-    """A22, S18: whatever the number of requests."""
+async def test_server_time_is_measured_once_a_minute(memory, requests):
+    """A22, S18: for any number of requests."""
     (sessions,) = memory.machines((HOUR,))
     visitor = Visitor(sessions)
     await log_in(visitor)

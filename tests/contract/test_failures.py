@@ -28,14 +28,14 @@ async def begin(visitor, **data):
         session.update(data)
 
 
-async def count_up(visitor, key):
+async def increment(visitor, key):
     async with visitor.visit() as session:
         session.increment("n")
         session[key] = True
 
 
 async def visit_for(verb, visitor):
-    """Cause the engine to call this method of the store."""
+    """Make the engine call this method of the store."""
     async with visitor.visit() as session:
         if verb == "save":
             session["n"] = 1
@@ -46,7 +46,7 @@ async def visit_for(verb, visitor):
 
 
 async def let_others_run():
-    for _ in range(10):  # more steps than a commit has before it waits
+    for _ in range(10):  # more steps than a commit has before it suspends
         await asyncio.sleep(0)
 
 
@@ -57,7 +57,7 @@ async def test_a_cancelled_commit_does_not_block_others(store, visitor, victim):
     await begin(visitor, n=0)
     store.calls.clear()
     store.hang("save", times=1)
-    tasks = [asyncio.create_task(count_up(visitor, f"k{number}")) for number in range(3)]
+    tasks = [asyncio.create_task(increment(visitor, f"k{number}")) for number in range(3)]
     await let_others_run()
     assert sorted(store.calls) == ["load", "load", "load", "save"]
     tasks[victim].cancel()
@@ -94,7 +94,7 @@ async def test_a_failed_commit_can_be_repeated(store, visitor, verb):
 @pytest.mark.anyio
 @pytest.mark.parametrize("verb", ["load", "save", "touch", "delete"])
 async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
-    """A15: before its effect or after it; no cookie is cleared and no record created."""
+    """A15: a failure before or after its effect; no cookie is cleared and no record created."""
     for after in (False, True):
         await begin(visitor, n=1)
         cookie = visitor.cookie
@@ -111,7 +111,7 @@ async def test_a_failing_store_never_empties_a_session(store, visitor, verb):
 
 @pytest.mark.anyio
 async def test_a_session_revoked_between_load_and_save_stays_ended(store, visitor):
-    """A7, S5: revoked just before the save reaches the store."""
+    """A7, S5: revoked just before the store executes the save."""
     await begin(visitor, n=0)
     visit = await visitor.begin()
     session = session_of(visit)

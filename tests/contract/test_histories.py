@@ -1,8 +1,8 @@
 """Random histories of several browsers; ``session_model.py`` checks the effect of each store call.
 
 A history has rounds. In each round some operations run in parallel, and the order of their store
-calls is random. Then the responses arrive in random order, or are lost, and time passes. A seed
-determines everything; a failure reports it.
+calls is random. Then the responses arrive in random order, or are lost, and the clock advances. A
+seed determines the history; a failure reports it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RandomSchedule:
 
 
 class CheckedStore(ForwardingStore):
-    """Reports the effect of each call to the model, except those on tombstones."""
+    """Reports the effect of each call to the model, except calls for tombstones."""
 
     def __init__(self, store: Any, clock: FakeClock) -> None:
         super().__init__(store)
@@ -156,7 +156,7 @@ class Installations:
 
 
 class History:
-    """One history: its browsers, and every cookie that was ever set."""
+    """One history: its browsers, and every cookie that was set."""
 
     def __init__(self, installations: Installations, number: int) -> None:
         self.installations = installations
@@ -222,7 +222,7 @@ class History:
                 async with visitor.visit() as session:
                     self._act(session, operation)
         except (SessionGone, ResponseStarted):
-            pass  # permitted; the model checks the effects
+            pass  # a permitted error; the model checks the effects
 
     def _begin(self, operation: Operation) -> None:
         self.installations.clock.now += TICK
@@ -243,7 +243,7 @@ class History:
                 session.logout()
 
     async def _hold_socket(self, visitor: Visitor) -> None:
-        """Write twice in one session, and refresh it in between."""
+        """Write twice to one session, with a refresh in between."""
         session = await visitor.load()
         session._copy.response_started = True
         for _ in range(2):

@@ -7,7 +7,7 @@ from sojourn.testing.app_suite.handlers import HANDLERS
 from sojourn.testing.decorators import under_loop
 from tests.frameworks.apps import asgi_app, flask_app, wsgi_app
 
-#: Ways to end a session; the reason and the actor of the entry.
+#: Calls that end a session; the reason and the actor of the entry.
 ENDINGS = {
     "logout": ("destroyed", None),
     "destroy": ("destroyed", None),
@@ -21,7 +21,7 @@ ENDINGS = {
 
 
 async def clear(session):
-    """Clear the session, as a logout does."""
+    """Clear the session, like a logout."""
     session.clear()
 
 
@@ -30,7 +30,7 @@ async def add_label(session):
     session.login("ada", labels={"device": "phone"})
 
 
-class EndingsInHistory(AppTests):
+class HistoryTests(AppTests):
     """The option ``history`` in one kind of application."""
 
     @pytest.mark.parametrize("ending", ENDINGS)
@@ -57,7 +57,7 @@ class EndingsInHistory(AppTests):
 
     @under_loop
     async def test_an_eviction_leaves_an_entry(self):
-        """A7: with the user who has logged in elsewhere."""
+        """A7: with the user whose other login evicted the session."""
         async with self.serve(HANDLERS, history="30 days", max_sessions=1) as app:
             await app.browser().get("/login")
             app.clock.advance("1 minute")
@@ -76,8 +76,8 @@ class EndingsInHistory(AppTests):
             assert (ended.id, ended.reason, ended.actor) == ("", "restart", "ops")
 
     @under_loop
-    async def test_a_failing_history_fails_no_logout(self):
-        """A15: the session has ended, and the visitor gets the response of the handler."""
+    async def test_logout_succeeds_if_the_history_fails(self):
+        """A15: the session is destroyed, and the response of the handler is sent."""
         async with self.serve(HANDLERS, history="30 days") as app:
             browser = app.browser()
             await browser.get("/login")
@@ -89,8 +89,8 @@ class EndingsInHistory(AppTests):
             assert await _history(app) == ()
 
     @under_loop
-    async def test_without_the_option_nothing_is_added(self):
-        """A3: nor is any further call made."""
+    async def test_no_entry_is_added_without_the_option(self):
+        """A3: without a further store call."""
         async with self.serve(HANDLERS) as app:
             browser = app.browser()
             await browser.get("/login")
@@ -100,14 +100,14 @@ class EndingsInHistory(AppTests):
             assert await _history(app) == ()
 
 
-class TestASGI(EndingsInHistory):
+class TestASGI(HistoryTests):
     """Through an ASGI callable."""
 
     answers_errors = False
     build = staticmethod(asgi_app.build)
 
 
-class TestWSGI(EndingsInHistory):
+class TestWSGI(HistoryTests):
     """Through a WSGI callable."""
 
     protocol = "wsgi"
@@ -115,7 +115,7 @@ class TestWSGI(EndingsInHistory):
     build = staticmethod(wsgi_app.build)
 
 
-class TestFlask(EndingsInHistory):
+class TestFlask(HistoryTests):
     """Through the session protocol of a framework."""
 
     protocol = "wsgi"

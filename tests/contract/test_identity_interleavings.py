@@ -23,7 +23,7 @@ async def logout(visitor: Visitor) -> None:
 
 
 async def revoke(visitor: Visitor, user: str, log: list[str] | None = None) -> None:
-    """Load the own session first, as the page of an administrator does."""
+    """Load the own session first, like the page of an administrator."""
     await visitor.load()
     if log is not None:
         log.append("revoke")
@@ -40,7 +40,7 @@ async def contents_after_login(model, number: int, **data) -> list[Visitor]:
 
 
 async def anonymous(model, *cookies: str | None) -> bool:
-    """Return whether no cookie opens the session of a user."""
+    """Return whether each cookie gives a session without a user."""
     return all([(await model.open(cookie)).user is None for cookie in cookies])
 
 
@@ -49,7 +49,7 @@ async def listed(model) -> set[str]:
 
 
 def test_login_and_write_invalidate_the_previous_ticket(race):
-    """A6, A9: the write is stored or not, and never with the previous ticket."""
+    """A6, A9: the write may be stored, but never with the previous ticket."""
 
     async def scenario(model):
         one, two = await model.visitors(2, n=0, nested={}, log=[], kept=1)
@@ -60,7 +60,7 @@ def test_login_and_write_invalidate_the_previous_ticket(race):
         assert (session.user, session["kept"]) == (model.user, 1)
         wrote = "two" in session
         assert (session["n"], session["log"]) == ((1, ["two"]) if wrote else (0, []))
-        if two.cookie != before:  # it came too late and created another session
+        if two.cookie != before:  # the write was too late and created another session
             other = await model.open(two.cookie)
             assert (other.user, "kept" in other) == (None, False)
             assert not wrote
@@ -69,7 +69,7 @@ def test_login_and_write_invalidate_the_previous_ticket(race):
 
 
 def test_login_and_login_invalidate_the_previous_ticket(race):
-    """A9, S15: each new ticket opens a session of the user."""
+    """A9, S15: each new ticket is valid for a session of the user."""
 
     async def scenario(model):
         one, two = await model.visitors(2, n=0)
@@ -122,8 +122,8 @@ def test_two_rotations_give_the_same_ticket(race):
     race.run(scenario, min_orders=(6, 4))
 
 
-def test_rotate_and_write_lose_neither(race):
-    """A6, A9: the write is stored, and each ticket that was sent opens the session."""
+def test_rotate_and_write_are_both_stored(race):
+    """A6, A9: the write is stored, and each ticket that was sent is valid."""
 
     async def scenario(model):
         one, two = await contents_after_login(model, 2, n=0, nested={}, log=[])
@@ -143,7 +143,7 @@ def test_rotate_and_write_lose_neither(race):
     race.run(scenario, min_orders=(6, 4))
 
 
-def test_rotate_and_touch_lose_neither(race):
+def test_rotate_and_touch_are_both_stored(race):
     """A9, S6: both the new verifier and the new ``seen_at`` are stored."""
 
     async def scenario(model):
@@ -162,7 +162,7 @@ def test_rotate_and_touch_lose_neither(race):
 
 
 def test_logout_and_rotate_end_the_session(race):
-    """A7: the ticket of the rotation opens no session."""
+    """A7: the ticket of the rotation is invalid."""
 
     async def scenario(model):
         one, two = await contents_after_login(model, 2, n=0)
@@ -210,7 +210,7 @@ def test_revoke_user_ends_an_earlier_login_of_a_new_session(race):
 
 
 def test_revoke_user_and_write_end_the_session(race):
-    """A7, S16: the write is lost, or creates another session."""
+    """A7, S16: the write is dropped, or creates another session."""
 
     async def scenario(model):
         one, two = await contents_after_login(model, 2, n=0, nested={}, log=[], kept=1)
@@ -225,7 +225,7 @@ def test_revoke_user_and_write_end_the_session(race):
 
 
 def test_revoke_user_and_rotate_end_the_session(race):
-    """A7, S16: the ticket of the rotation opens no session."""
+    """A7, S16: the ticket of the rotation is invalid."""
 
     async def scenario(model):
         one, two = await contents_after_login(model, 2, n=0)

@@ -1,10 +1,10 @@
 """Random histories of interrupted requests, against the sequential model (A6, A21, A22).
 
-Handlers of two processes, whose clocks differ by up to two hours, change one session at the same
-time. Their commits are cancelled, time out, or lose a request or an answer of the store, and are
-tried again. Each change has a token. A
-token whose commit returned is stored exactly once, any other token at most once, and the changes of
-one commit are stored together. A seed determines a history; a failure reports its number.
+Handlers of two processes, whose clocks differ by up to two hours, change one session in parallel.
+Their commits are cancelled, time out, or lose a request or a reply of the store, and are repeated.
+Each change has a token. A token whose commit returned is stored exactly once, any other token at
+most once, and the changes of one commit are stored together. A seed determines a history; a failure
+reports its number.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ SHARED = 200
 
 
 class UnreliableStore:
-    """A ``MemoryStore`` whose calls take a random time, and sometimes lose a request or an answer.
+    """A ``MemoryStore`` whose calls take a random time, and sometimes lose a request or a reply.
 
     It has the clock of a server.
 
     Attributes:
-        random: decides.
+        random: the source of randomness.
         lost: the probability that a call is lost.
     """
 
@@ -75,7 +75,7 @@ class UnreliableStore:
             return result
 
         async def unreliable(*args: Any, **kwargs: Any) -> Any:
-            if self.random.random() < 0.5:  # the effect happens although the caller gives up
+            if self.random.random() < 0.5:  # the call takes effect despite the cancellation
                 return await asyncio.shield(asyncio.create_task(slow(*args, **kwargs)))
             return await slow(*args, **kwargs)
 
@@ -169,7 +169,7 @@ class History:
             self.claimed.append(value)
 
     async def _try(self, verb: Any, pending: set[str], *, commits: bool = True) -> None:
-        """Await a verb, which may be interrupted."""
+        """Await a method call, which may be interrupted."""
         if self.random.random() < 0.5:
             outcome = await interrupted(
                 verb,
@@ -208,7 +208,7 @@ class History:
         assert not (self.claimed and "once" in data)
 
     async def _check_logins(self) -> None:
-        """A22: a revocation ends the earlier logins of every process, and later ones begin."""
+        """A22: a revocation ends earlier logins of every process; later logins succeed."""
         one, two = self.random.sample(self.processes, 2)
         cookies = []
         for process in (one, two):
@@ -240,7 +240,7 @@ class History:
 
 
 def cookie_of(visit: Any) -> str:
-    """Return the cookie that a visit has set."""
+    """Return the cookie that a response set."""
     headers = {name.lower(): value for name, value in visit.response_headers()}
     return headers["set-cookie"].partition(";")[0]
 
@@ -254,8 +254,8 @@ async def _error_of(verb: Any) -> BaseException | None:
 
 
 @pytest.mark.parametrize("number", [5015, 31806, 52752, 81653])
-def test_histories_that_once_failed(number):
-    """A21: a claimed value was put back twice, because a lost answer hid the first time."""
+def test_histories_of_fixed_bugs(number):
+    """A21: a claimed value was restored twice after a lost reply."""
     run_histories(range(number, number + 1))
 
 
@@ -286,7 +286,7 @@ def run_histories(numbers: range) -> Counter[str]:
     return total
 
 
-def test_no_history_loses_or_doubles_a_change():
+def test_no_history_loses_or_duplicates_a_change():
     """A6, A21."""
     total = run_histories(range(400))
     assert total["CancelledError"] > 100
@@ -299,6 +299,6 @@ def test_no_history_loses_or_doubles_a_change():
 @pytest.mark.slow
 @pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("part", range(4))
-def test_no_history_of_100_000_loses_or_doubles_a_change(part):
+def test_no_history_of_100_000_loses_or_duplicates_a_change(part):
     """A6, A21: 25,000 histories in each part."""
     run_histories(range(part * 25_000, (part + 1) * 25_000))

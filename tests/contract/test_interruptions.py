@@ -1,7 +1,7 @@
-"""A21: a verb that is interrupted at any suspension loses nothing and applies nothing twice.
+"""A21: a method that is interrupted at any suspension applies each change exactly once.
 
-Each case runs a verb, interrupts it at its n-th suspension, lets other requests commit, and then
-uses the same session again, as a handler does that catches the timeout.
+Each case calls a method, interrupts it at its n-th suspension, commits other requests, and then
+uses the same session again, like a handler that catches the timeout.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from tests.support.interruptions import (
 SECRET = "a secret for the tests of interruptions"
 
 
-#: What an interrupted verb may raise.
+#: Exceptions that an interrupted call may raise.
 INTERRUPTIONS = (asyncio.CancelledError, TimeoutError, StoreUnavailable)
 
 
 class Exchange:
-    """One HTTP exchange of a visitor; a handler holds its session."""
+    """One HTTP exchange of a visitor; a handler uses its session."""
 
     def __init__(self, sessions: sojourn.Sessions, cookies: str = "") -> None:
         self.sessions = sessions
@@ -49,7 +49,7 @@ class Exchange:
         return self.context.session
 
     async def end(self) -> str:
-        """Commit as a response does; return the visitor's cookies after it."""
+        """Commit as before a response; return the visitor's cookies after it."""
         await self.context.__aexit__(None, None, None)
         for name, value in self.context.response_headers():
             if name.lower() == "set-cookie":
@@ -70,18 +70,18 @@ async def new_exchange(sessions: sojourn.Sessions, **data: Any) -> Exchange:
 
 
 async def other_commits(exchange: Exchange, times: int) -> None:
-    """Have other requests of the same visitor commit."""
+    """Commit other requests of the same visitor."""
     for _ in range(times):
         other = await exchange.next()
         other.session.increment("others")
         await other.end()
 
 
-# Cases: a verb, and what must hold after it was interrupted and the session was used again
+# Cases: a call, and the expected state after its interruption and a further use of the session
 
 
 class Case(abc.ABC):
-    """One verb of a session."""
+    """One method call of a session."""
 
     #: Other requests that commit between the interruption and the next commit.
     others = (0, 1, 3, 5)
@@ -91,7 +91,7 @@ class Case(abc.ABC):
 
     @abc.abstractmethod
     async def verb(self, exchange: Exchange) -> Any:
-        """Run the verb."""
+        """Call the method."""
 
     @abc.abstractmethod
     async def check(self, exchange: Exchange, *, result: Any, interrupted: bool) -> None:
@@ -123,7 +123,7 @@ class CommitWithLaterChanges(Commit):
 
 
 class CommitAfterConflict(Commit):
-    """The save meets the commit of another request and is replayed."""
+    """The save conflicts with the commit of another request and is replayed."""
 
     async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
         exchange = await super().prepare(sessions)
@@ -224,7 +224,7 @@ class LogoutAndNewSession(Case):
 
 
 class Claim(Case):
-    """The value reaches exactly one caller."""
+    """Exactly one caller gets the value."""
 
     async def verb(self, exchange: Exchange) -> Any:
         return await exchange.session.aclaim("once")
@@ -335,12 +335,12 @@ class RevokeUser(Case):
         for ticket in exchange.first.tickets:
             old = await Exchange(exchange.sessions, ticket).begin()
             assert old.session.user is None
-            if not exchange.first.lost:  # the tombstone, or the knowledge of what was revoked
+            if not exchange.first.lost:  # the tombstone or the cutoff
                 assert old.session.ended_reason == "stolen"
 
 
 class Request(Case):
-    """A request is served whole or not at all; what its response confirmed is stored."""
+    """A request is served completely or not at all; changes before its response are stored."""
 
     async def verb(self, exchange: Exchange) -> None:
         exchange.sent = []
@@ -400,11 +400,11 @@ async def run_case(
     *,
     others: int,
 ) -> bool:
-    """Interrupt a verb once and check what follows; return False if there was nothing to interrupt.
+    """Interrupt a call once and check the outcome; return False if it was not interrupted.
 
     Args:
         sessions: over the store.
-        case: the verb.
+        case: the call.
         interrupt: runs a coroutine and interrupts it.
         others: the number of commits by other requests before the session is used again.
     """
@@ -458,7 +458,7 @@ async def run_all(
                     total += 1
     finally:
         sessions.close()
-        await asyncio.sleep(0.1)  # for the transports of the closed connections
+        await asyncio.sleep(0.1)  # until the transports of the closed connections are released
     return total
 
 
@@ -476,7 +476,7 @@ def at_suspensions(
 def at_store_calls(
     store: SuspendingStore,
 ) -> list[Callable[[int], Callable[[Any], Awaitable[Outcome]]]]:
-    """Return the losses of the request, or of the answer, of the n-th store call."""
+    """Return the interruptions that lose the request or the reply of the n-th store call."""
 
     def make(answer: bool) -> Callable[[int], Callable[[Any], Awaitable[Outcome]]]:
         def at(point: int) -> Callable[[Any], Awaitable[Outcome]]:
@@ -503,29 +503,29 @@ def make_sessions(store: Any) -> sojourn.Sessions:
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["in place", "detached"])
-def test_on_a_store_that_suspends(detached):
+def test_interruptions_on_a_store_that_suspends(detached):
     """A21, S13: before and after the effect of each store call."""
     sessions = make_sessions(SuspendingStore(detached=detached))
     total = asyncio.run(run_all(sessions, at_suspensions(KINDS, range(5))))
     assert total >= 1_000
 
 
-def test_lost_requests_and_answers():
+def test_lost_requests_and_replies():
     """A21: the store fails before or after the effect of each call."""
     store = SuspendingStore()
     total = asyncio.run(run_all(make_sessions(store), at_store_calls(store)))
     assert total >= 100
 
 
-def test_on_sqlite(tmp_path):
+def test_interruptions_on_sqlite(tmp_path):
     """A21: calls wait for a worker thread."""
     sessions = make_sessions(f"sqlite:///{tmp_path}/sessions.db")
     total = asyncio.run(run_all(sessions, at_suspensions(("cancel", "timeout"), range(5))))
     assert total >= 200
 
 
-def test_on_valkey(tmp_path):
-    """A21: calls travel to a server in batches."""
+def test_interruptions_on_valkey(tmp_path):
+    """A21: calls are sent to a server in batches."""
     with running(Valkey(tmp_path)) as server:
         sessions = make_sessions(server.url)
         total = asyncio.run(run_all(sessions, at_suspensions(("cancel", "timeout"), range(5))))

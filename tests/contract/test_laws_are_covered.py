@@ -7,7 +7,7 @@ import pytest
 from tools import citations
 from tools.citations import LAWS
 
-# Collecting every test of the repository takes a minute beside other tests.
+# Collecting every test of the repository takes a minute in parallel with other tests.
 pytestmark = pytest.mark.timeout(300)
 
 

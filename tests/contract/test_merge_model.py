@@ -212,11 +212,11 @@ def delete_nested(actor: Actor, number: int) -> Effect | None:
     path = [("d",), ("d", "deep"), ("map",)][number % 3]
     place = actor.dict_at(*path)
     key = ["a", "b", "deep"][number % 7 % 3]
-    # A key that this visit has set since its last commit would only be undone.
+    # If this visit set the key since its last commit, the deletion would only undo that.
     if place is None or key not in place or actor.fresh & {(*path, key), "a"}:
         return None
     del place[key]
-    # A dict that was removed meanwhile is restored with the changes in it: here, empty.
+    # A dict that was deleted meanwhile is restored with its changes; here it is empty.
     return lambda data: nested(data, *path).pop(key, None)
 
 
@@ -282,7 +282,7 @@ def declared_last(actor: Actor, number: int) -> Effect | None:
 
 
 def _append_or_restore(key: str, item: int, whole: list[Any]) -> Effect:
-    """Append; a list that was removed meanwhile is restored as this visit has read it."""
+    """Append; a list that was deleted meanwhile is restored as this visit read it."""
     return lambda data: data[key].append(item) if key in data else data.update({key: list(whole)})
 
 
@@ -304,7 +304,7 @@ OPERATIONS: dict[str, Callable[[Actor, int], Effect | None]] = {
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 1),
-        # Clearing is rare, because it hides other effects.
+        # Clear is rare, because it hides other effects.
         st.sampled_from([*(3 * sorted({*OPERATIONS} - {"clear", "delete"})), "clear", "delete"]
                         + 4 * ["commit"] + 2 * ["refresh", "fail"]),
         st.integers(0, 100),
@@ -343,7 +343,7 @@ def play(steps: list[tuple[int, str, int]]) -> None:
             assert dict(actor.session) == actor.apply(copy.deepcopy(model))
         elif what == "fail":
             store.fail("save", times=1)
-            with contextlib.suppress(StoreUnavailable):  # there may be nothing to save
+            with contextlib.suppress(StoreUnavailable):  # there may be no change to save
                 run(visitor.end(actor.visit))
             store.heal()
         else:
@@ -361,7 +361,7 @@ DOUBLED = [
 @settings(max_examples=300)
 @given(STEPS)
 @example(DOUBLED)
-def test_two_visits_merge_as_the_model_says(steps):
+def test_two_visits_merge_like_the_model(steps):
     """A6: the operations of the later commit are applied to the result of the earlier one."""
     play(steps)
 
@@ -370,8 +370,8 @@ def test_two_visits_merge_as_the_model_says(steps):
 @pytest.mark.timeout(600)
 @settings(max_examples=5_000)
 @given(STEPS)
-def test_two_visits_merge_as_the_model_says_at_length(steps):
-    """A6: with many more examples."""
+def test_two_visits_merge_like_the_model_with_more_examples(steps):
+    """A6."""
     play(steps)
 
 
@@ -379,7 +379,7 @@ def test_two_visits_merge_as_the_model_says_at_length(steps):
 @given(st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 100)), max_size=15))
 @example([("set_plain", 0)])
 def test_a_commit_without_conflict_equals_a_replay(operations):
-    """A6: a commit without a conflict writes the result of a replay on its own base."""
+    """A6: it writes the result of a replay on its own base."""
     _, visitor = begin(BASE)
     actor = Actor(visitor)
     base = dict(actor.session._copy.decode().data)

@@ -12,9 +12,9 @@ from tests.support.broadcast_store import BroadcastingStore, FaultyBroadcastingS
 class WithNearCache:
     """Serves each application with a near cache whose subscription is confirmed.
 
-    The laws A3 and A4 are weakened: a read may make no load, and a write sends a cookie. The tests
-    that count the one or forbid the other are left out; tests/unit/web/test_near_cache.py has those
-    of N1 and N3. Every other test holds.
+    Laws A3 and A4 are weakened: a read may make no load, and a write sends a cookie. The tests that
+    count loads or forbid the cookie are omitted; tests/unit/web/test_near_cache.py tests N1 and N3.
+    Every other test applies.
     """
 
     test_a_read_is_one_load = None
@@ -22,12 +22,12 @@ class WithNearCache:
     test_a_write_is_one_load_and_one_save = None
     test_clear_without_a_login_keeps_the_record_and_the_ticket = None
     test_clear_without_a_login_keeps_the_ticket = None
-    # Of the responses that send the same new ticket, those that wrote send the cookie of N3, too.
+    # Responses with the same new ticket also send the cookie of N3 if they wrote.
     test_parallel_requests_rotate_once = None
 
     @under_loop
     async def test_reads_are_served_from_memory(self):
-        """N1: and all reads of the suite could be; only the first one loads."""
+        """N1: only the first read makes a load."""
         async with self.serve(HANDLERS) as app:
             browser = app.browser()
             await browser.get("/write")
@@ -39,7 +39,7 @@ class WithNearCache:
 
     @under_loop
     async def test_a_write_is_read_in_another_process(self):
-        """N3, A5: through the cookie of the response."""
+        """N3, A5: by the cookie of the response."""
         async with self.serve(HANDLERS) as app, app.another() as other:
             confirm(other.sessions)
             browser = app.browser()
@@ -57,7 +57,7 @@ class WithNearCache:
 
     def serve(self, handlers, *, skew=None, **options):
         store = options.setdefault("store", FaultyBroadcastingStore(self.make_store()))
-        if isinstance(store, SupportsBroadcast):  # some tests bring a store of their own
+        if isinstance(store, SupportsBroadcast):  # some tests pass their own store
             options["near_cache"] = "10 seconds"
         served = super().serve(handlers, skew=skew, **options)
         if "near_cache" in options:

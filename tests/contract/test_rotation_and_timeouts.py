@@ -39,12 +39,12 @@ async def rotate(visitor):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("apart", [False, True], ids=["one installation", "apart"])
-async def test_a_late_confirmation_of_a_ticket_does_not_confirm_the_next(
+async def test_late_confirmation_of_a_ticket_does_not_confirm_its_successor(
     open_sessions, clock, apart
 ):
-    """A9: the response with the newest ticket is lost, so its predecessor stays valid.
+    """A9: the response with the newest ticket is lost, so its predecessor must stay valid.
 
-    The request that confirms the predecessor is loaded before the second rotation. The rotation
+    The request that confirms the predecessor loads before the second rotation. The rotation
     happens after another request has confirmed it, and after the time for requests in flight.
     """
     sessions = open_sessions()
@@ -66,7 +66,7 @@ async def test_a_late_confirmation_of_a_ticket_does_not_confirm_the_next(
 @pytest.mark.anyio
 @pytest.mark.parametrize("act", ["write", "rotate", "logout"])
 async def test_a_new_ticket_is_not_sent_after_its_session_has_ended(open_sessions, act):
-    """A7: a request with the previous ticket receives the new one, unless the session has ended."""
+    """A7: a request with the previous ticket normally receives the new one."""
     visitor = Visitor(open_sessions())
     await log_in(visitor)
     late = visitor.at(visitor.sessions)
@@ -90,7 +90,7 @@ async def test_a_new_ticket_is_not_sent_after_its_session_has_ended(open_session
 @pytest.mark.anyio
 @pytest.mark.parametrize("act", ["nothing", "write", "rotate", "automatic rotation"])
 async def test_an_idle_timeout_is_recorded_by_the_next_request(open_sessions, clock, act):
-    """NIST SESS-05: a remembered user stays unauthenticated until the next login."""
+    """NIST SESS-05: a remembered user is unauthenticated until the next login."""
     interval = "10 minutes" if act == "automatic rotation" else None
     visitor = Visitor(
         open_sessions(timeout="10 minutes", remember_timeout="5 days", rotate_interval=interval)

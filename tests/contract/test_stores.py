@@ -73,7 +73,7 @@ class TestSQLiteStore(StoreSuite):
 
     @contextlib.contextmanager
     def outage(self, kind):
-        if kind == "refuse":  # the file was moved, as by a restore that goes wrong
+        if kind == "refuse":  # the file was moved, as by a failed restore
             away = self.path.with_suffix(".away")
             self.path.rename(away)
             time.sleep(0.11)  # each process checks the file every 0.1 s

@@ -21,7 +21,7 @@ async def claim(visitor: Visitor) -> str | None:
 
 
 def test_write_and_write_both_survive(race):
-    """A6, S4, S10: in every order both requests' changes are there."""
+    """A6, S4, S10: in every order the changes of both requests are stored."""
 
     async def scenario(model):
         one, two = await model.visitors(2, n=0, nested={}, log=[])
@@ -36,7 +36,7 @@ def test_write_and_write_both_survive(race):
 
 
 def test_three_writes_all_survive(race):
-    """A6, S10: the same with three."""
+    """A6, S10: in every order."""
 
     async def scenario(model):
         visitors = await model.visitors(3, n=0, nested={}, log=[])
@@ -64,7 +64,7 @@ def test_write_and_destroy_end_the_session(race):
 
 
 def test_two_writes_and_destroy_end_the_session(race):
-    """A7, S5: one writer may wait for the other."""
+    """A7, S5: also if one writer waits for the other."""
 
     async def scenario(model):
         one, two, three = await model.visitors(3, n=0, nested={}, log=[])
@@ -79,7 +79,7 @@ def test_touch_and_destroy_end_the_session(race):
 
     async def scenario(model):
         one, two = await model.visitors(2, n=1)
-        await touch(one)  # confirms the session: from now on a read only touches
+        await touch(one)  # confirms the session; a later read only touches it
         model.clock.advance(61)
         await model.together(touch(one), destroy(two))
         assert await model.data() == {}
@@ -112,7 +112,7 @@ def test_claim_and_destroy_give_the_value_at_most_once(race):
     race.run(scenario, min_orders=(6, 6))
 
 
-# The enumeration itself
+# Tests of the enumeration
 
 
 def test_every_order_is_tried_once():

@@ -1,4 +1,4 @@
-"""Reads the log lines of the package from its source, and those of the documentation's tables."""
+"""Reads the log lines from the source of the package and from the tables of the documentation."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parent.parent.parent / "src" / "sojourn"
 
 METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
 
-#: The method of ``EventLog`` that writes the line which its caller gives.
+#: The method of ``EventLog`` that writes the line of its caller.
 FORWARDER = "log_failure"
 
 #: A field of a format, such as ``%s`` or ``%.20r``.
@@ -17,9 +17,9 @@ FIELD = re.compile(r"%(?:\.\d+)?[sdrf]")
 
 
 def lines_of_source() -> set[tuple[str, str]]:
-    """Return the level and the text of each log line; fields are ``…``, a level that varies ``*``.
+    """Return the level and the text of each log line; a field is ``…``, a variable level ``*``.
 
-    A line that is one field alone is named by its file.
+    A line that consists of one field is named by its file.
     """
     found = set()
     for path in sorted(SOURCE.rglob("*.py")):

@@ -6,11 +6,11 @@
 * ```` ```console ```` is a transcript. The command of a server, such as `$ uvicorn …` or
   `$ python app.py`, starts it; `$ python manage.py migrate` runs to its end; `$ curl …` is
   executed, and its output must match the lines below it, or is stored with `> file`. `…` matches
-  any text; alone on a line it matches any lines. `$ sojourn …` is executed if its output stands
-  below it. Port 8000 in a page stands for a free port. Other commands do not run.
+  any text; alone on a line it matches any lines. `$ sojourn …` is executed if its output is below
+  it. Port 8000 in a page is replaced by a free port. Other commands do not run.
 * ```` ```sql ```` runs in PostgreSQL as a superuser, all statements in one transaction.
 
-A page whose Python contains `postgresql://` has a server of its own, with the user and the database
+A page whose Python contains `postgresql://` gets a separate server, with the user and the database
 `app`. Its URLs name no port: libpq takes it from the environment.
 
 Invisible and skipped blocks use sybil's syntax: `<!-- invisible-code-block: python … -->`,
@@ -45,7 +45,7 @@ CURL_TIMEOUT = "10"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
-#: What is tested, not what is installed.
+#: The source under test, not an installed package.
 SOURCE = Path(__file__).parent.parent.parent / "src"
 
 #: The folder with the commands of the servers.
@@ -55,7 +55,7 @@ BIN = Path(sys.executable).parent
 _USES_POSTGRESQL = re.compile(r"^```(?:sql$|python(?:(?!^```)[\s\S])*postgresql://)", re.MULTILINE)
 
 #: Commands that start a server, and the option for its port. None if the page has to state the
-#: port, because the default of the server is another than the one of the pages.
+#: port, because the server has another default port than the pages.
 SERVERS = {
     "daphne": "--port",
     "flask": None,
@@ -178,7 +178,7 @@ class PageRunner:
 
 @contextmanager
 def run_server(command: list[str], folder: Path, port: int) -> Iterator[None]:
-    """Run a server in a folder, until it is left; wait until it accepts connections."""
+    """Run a server in a folder until the block ends; wait until it accepts connections."""
     log = folder / "page-server.log"
     path = f"{folder}{os.pathsep}{SOURCE}"
     with log.open("wb") as output:
@@ -188,7 +188,7 @@ def run_server(command: list[str], folder: Path, port: int) -> Iterator[None]:
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path},
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that its workers end with it
+            start_new_session=True,  # so that its workers are stopped with it
         )
         supervise(server.pid)
         try:
@@ -211,7 +211,7 @@ def wait_for_port(server: subprocess.Popen[bytes], port: int, log: Path) -> None
         try:
             socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT).close()
         except ConnectionRefusedError:
-            time.sleep(0.05)  # a process of its own is starting: there is no event to wait for
+            time.sleep(0.05)  # another process starts and sends no signal: poll
         else:
             return
     pytest.fail("the server did not start:\n" + log.read_text("utf-8"), pytrace=False)
@@ -241,7 +241,7 @@ def normalize_end(text: str) -> str:
 
 @contextmanager
 def run_postgresql() -> Iterator[None]:
-    """Run a PostgreSQL server to which URLs without a port lead."""
+    """Run a PostgreSQL server; URLs without a port connect to it."""
     server = Postgres()
     server.start()
     try:
@@ -273,5 +273,5 @@ def run_page(path: Path, folder: Path) -> int:
     with ExitStack() as stack:
         if _USES_POSTGRESQL.search(document.text):
             stack.enter_context(run_postgresql())
-        stack.enter_context(runner.server)  # ends before the server it uses
+        stack.enter_context(runner.server)  # stopped before the server it uses
         return sum(1 for example in document.examples() if example.evaluate() is None)

@@ -51,8 +51,8 @@ def test_every_option_is_documented_and_exists():
     assert all(row[2].endswith(".") for row in rows)
 
 
-def test_an_option_without_a_text_is_found():
-    """Editors and the page show the text below the field."""
+def test_option_without_a_description_is_found():
+    """Editors and the page show the description."""
     source = "class Options:\n    a: int\n    b: str\n    'Text of b.'\n"
     assert options_table.texts(source) == {"b": "Text of b."}
     with pytest.raises(KeyError):
@@ -91,7 +91,7 @@ def test_the_documented_durations_are_the_defaults():
     assert rows["store_timeout"] == OPTIONS["store_timeout"].default
 
 
-def test_the_documented_limits_of_the_presets_are_theirs():
+def test_documented_timeouts_of_the_presets_are_correct():
     """NIST SESS-14, REAUTH-02."""
     documented = {
         row[0].strip('`"'): Limits(*(milliseconds(cell, option="docs") for cell in row[1:3]))
@@ -116,7 +116,7 @@ def test_every_member_of_sessions_is_documented_and_exists():
     assert documented == public(sojourn.Sessions)
 
 
-def test_every_verb_that_reaches_the_store_has_its_twin():
+def test_every_method_that_calls_the_store_has_an_async_twin():
     for cls in (sojourn.Sessions, sojourn.Session):
         for name in public(cls):
             function = inspect.getattr_static(cls, name)

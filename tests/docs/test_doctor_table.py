@@ -1,4 +1,4 @@
-"""The table of findings in docs/doctor.md is that of the checks."""
+"""The table of findings in docs/doctor.md matches the checks."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The table of docs/errors.md names every error, and says what visitors see (law A23)."""
+"""The table of docs/errors.md lists every error with its response (law A23)."""
 
 import asyncio
 import inspect
@@ -99,7 +99,7 @@ async def statuses(name, on_error=None, wsgi_on_error=None):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", sorted(ERRORS.keys() - IN_STREAMS))
-async def test_visitors_see_what_the_table_says(name):
+async def test_responses_match_the_table(name):
     """A23: without a handler of the application."""
     assert [str(status) for status in await statuses(name)] == ROWS[name][2:5]
 
@@ -107,7 +107,7 @@ async def test_visitors_see_what_the_table_says(name):
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", sorted(ERRORS))
 async def test_on_error_is_called_for_every_error(name):
-    """A23: except about the set-up."""
+    """A23: except configuration errors."""
 
     async def answer(scope, receive, send):
         await send({"type": "http.response.start", "status": 418, "headers": []})

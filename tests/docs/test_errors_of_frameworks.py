@@ -1,4 +1,4 @@
-"""The handlers of each framework in docs/errors.md answer a failing store (law A23)."""
+"""The error handlers of each framework in docs/errors.md respond to a failing store (law A23)."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.docs.test_errors import DOCS, ERRORS, IN_STREAMS, PAGE, ROWS, SECRET,
 
 SECTION = PAGE.partition("### Handlers of other frameworks")[2].partition("\n## ")[0]
 FRAMEWORKS = {row[0]: row for row in table(SECTION, "framework")}
-#: The answer of each example.
+#: The response of each example.
 ANSWER = (503, "5", "Back in a moment.")
 
 
@@ -119,8 +119,8 @@ def write(request):
 
 
 @pytest.mark.parametrize("name", sorted(REQUESTS))
-def test_the_handler_of_the_page_answers_a_failing_store(name):
-    """A23: an error of the commit reaches the handler that the page shows."""
+def test_error_handler_of_the_page_responds_to_a_failing_store(name):
+    """A23: an error of the commit."""
     pytest.importorskip(name.lower())
     store = FaultyStore(MemoryStore())
     store.fail("create", times=1)
@@ -130,14 +130,14 @@ def test_the_handler_of_the_page_answers_a_failing_store(name):
 @pytest.mark.parametrize("name", sorted(REQUESTS))
 @pytest.mark.parametrize("error", sorted(ERRORS.keys() - IN_STREAMS - {"ConfigurationError"}))
 def test_without_a_handler_the_status_is_that_of_starlette(name, error):
-    """A23: as the page says below the table of errors."""
+    """A23: as stated below the table of errors."""
     pytest.importorskip(name.lower())
 
     def fail(request):
         raise make(error)
 
     status, _, _ = REQUESTS[name](fail, MemoryStore(), handlers=False)
-    # aiohttp answers every TimeoutError with 504.
+    # aiohttp responds to every TimeoutError with 504.
     exception = (name, error) == ("aiohttp", "ExclusiveTimeout")
     assert str(status) == ("504" if exception else ROWS[error][2])
 

@@ -1,4 +1,4 @@
-"""Every page of a framework has the same structure, so that a reader finds a subject at once."""
+"""Every page of a framework has the same structure."""
 
 import re
 
@@ -12,7 +12,7 @@ PAGES = (
 #: User interface frameworks: their programs run in `make test-ui`.
 RECIPES = ("fasthtml", "gradio", "nicegui", "streamlit")
 
-#: The sections that every page has, in this order, with others between them.
+#: The sections that every page has, in this order; others may be between them.
 SECTIONS = (
     "Login and logout",
     "Only some routes",
@@ -37,7 +37,7 @@ def test_every_page_is_listed_here(repository):
 
 
 @pytest.mark.parametrize("name", [*PAGES, *RECIPES])
-def test_a_page_starts_with_the_way_to_install_a_program_and_a_transcript(page, name):
+def test_page_starts_with_installation_program_and_transcript(page, name):
     blocks = BLOCK.findall(page.partition("\n## ")[0])
     kinds = [kind for kind, _ in blocks if kind != 'python title="streamlit_page.py"']
     program = r'python title="\w+\.py"'

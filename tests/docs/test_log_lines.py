@@ -1,4 +1,4 @@
-"""The tables of the page on logging and the log lines of the source are the same."""
+"""The tables of the page on logging match the log lines of the source."""
 
 import ast
 from pathlib import Path
@@ -19,8 +19,8 @@ def test_every_log_line_is_documented_and_exists():
     assert found - set(rows) == set()
 
 
-def test_there_is_one_logger():
-    """An operator sets one level; a module with a logger of another name would be missed."""
+def test_every_module_uses_the_same_logger():
+    """An operator sets the level of one logger."""
     sources = {path: path.read_text("utf-8") for path in SOURCE.rglob("*.py")}
     for path in [path for path, source in sources.items() if "logging" in source]:
         for node in ast.walk(ast.parse(sources[path])):
@@ -30,7 +30,7 @@ def test_there_is_one_logger():
                 ):
                     assert name == "sojourn", path
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="logging"), attr=name)):
-                    # A command prints its errors itself, so its process has no handler.
+                    # A command prints its errors, so its process needs no logging handler.
                     assert name in ("getLogger", "NullHandler"), f"{path}: logging.{name}"
 
 

@@ -1,4 +1,4 @@
-"""docs/production/monitoring.md and the dashboard name the metrics that exist, and no others."""
+"""docs/production/monitoring.md and the dashboard name exactly the existing metrics."""
 
 import ast
 import json
@@ -56,7 +56,7 @@ def test_the_table_has_each_metric_of_prometheus_with_its_labels():
 
 
 class Names(MeterProvider, Meter):
-    """Notes the names of the instruments that are created."""
+    """Records the names of the created instruments."""
 
     def __init__(self):
         self.names = set()
@@ -139,7 +139,7 @@ def test_a_query_names_metrics_and_labels_that_exist(query):
         assert any(used <= known[name] for name in names)
     for opening, closing in ("()", "{}", "[]"):
         assert query.count(opening) == query.count(closing)
-    if re.search(r"_(total|count|sum|bucket)\b", query):  # a counter needs a rate
+    if re.search(r"_(total|count|sum|bucket)\b", query):  # a counter needs ``rate``
         assert re.search(r"\b(rate|increase)\(", query)
 
 
@@ -159,7 +159,7 @@ def test_the_dashboard_shows_every_metric():
 
 
 def test_the_dashboard_can_be_imported():
-    """What Grafana requires: unique panel IDs, no overlap, a data source of the reader."""
+    """Grafana requires unique panel IDs, no overlap and a selectable data source."""
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [

@@ -1,6 +1,6 @@
 """Runs the code blocks of every page, one test per page, because its blocks build on each other.
 
-``pages.py`` describes the format. The last tests check that a wrong page fails.
+``pages.py`` describes the format. The last tests check that an incorrect page fails.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.docs.pages import run_page
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 
-# Reference pages, which are not read from the beginning.
+# Reference pages, which need no introductory example.
 REFERENCE = {"dependencies.md", "laws.md", "options.md", "security.md", "tested.md"}
 
 PROGRAM = """
@@ -67,7 +67,7 @@ GUIDES = [
 
 @pytest.mark.parametrize("guide", GUIDES)
 def test_a_guide_starts_with_an_example(guide):
-    """Style: task first. The first code block comes before the second section."""
+    """Style: task first. The first code block precedes the second section."""
     introduction = guide.read_text("utf-8").split("\n## ")[:2]
     assert "```" in "".join(introduction)
 
@@ -79,7 +79,7 @@ def page(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("word", ["reader", "rea…"])
-def test_a_true_transcript_passes(tmp_path, word):
+def test_correct_transcript_passes(tmp_path, word):
     assert run_page(page(tmp_path, PROGRAM.replace("WORD", word)), tmp_path) == 2
 
 
@@ -92,7 +92,7 @@ def test_a_true_transcript_passes(tmp_path, word):
         ("200 OK", "200"),
     ],
 )
-def test_a_false_transcript_fails(tmp_path, correct, wrong):
+def test_incorrect_transcript_fails(tmp_path, correct, wrong):
     text = PROGRAM.replace(correct, wrong).replace("WORD", "reader")
     with pytest.raises(pytest.fail.Exception, match="the page says"):
         run_page(page(tmp_path, text), tmp_path)
@@ -104,7 +104,7 @@ def test_a_program_that_does_not_start_fails(tmp_path):
         run_page(page(tmp_path, text), tmp_path)
 
 
-def test_blocks_share_a_namespace_and_fail_by_themselves(tmp_path):
+def test_blocks_share_a_namespace_and_report_their_own_failures(tmp_path):
     good = "```python\na = 1\n```\n\ntext\n\n```python\nassert a == 1\n```\n"
     assert run_page(page(tmp_path, good), tmp_path) == 2
     with pytest.raises(AssertionError):

@@ -16,7 +16,7 @@ import sojourn
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
-# Public modules without `__all__`, with the names that they offer to users.
+# Public modules without `__all__`, with their public names.
 NAMES = {
     "sojourn.frameworks.fastapi": ["SessionDep", "get_session"],
     "sojourn.record": ["Record", "UnreadableRecord"],
@@ -72,7 +72,7 @@ def covered(directive: str) -> set[tuple[str, str]]:
 def missing(folder: Path) -> list[str]:
     """Return the public names that no page covers."""
     found = {each for directive in directives(folder) for each in covered(directive)}
-    # A module is covered by covering its names, which are in the list themselves. A name of another
+    # A module is covered if its names are, which are in the list themselves. A name of another
     # package, such as an exception of Django that the session engine exports, is documented there.
     return [
         name
@@ -88,7 +88,7 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_every_directive_names_something_that_exists():
-    """The build of the documentation checks it, too; this one needs only the test tools."""
+    """The build of the documentation checks it, too; this test needs no further packages."""
     for directive in directives(DOCS):
         assert covered(directive), directive
 

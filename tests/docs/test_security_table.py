@@ -5,10 +5,10 @@ import pytest
 from tools import citations, security_table
 from tools.security_table import Row
 
-# Collecting every test of the repository takes a minute beside other tests.
+# Collecting every test of the repository takes a minute in parallel with other tests.
 pytestmark = pytest.mark.timeout(300)
 
-#: How many flaws must have a test.
+#: The minimum number of flaws with a test.
 MIN_TESTED_FLAWS = 50
 
 ROW = Row("B-1", "a flaw", "an answer")
@@ -25,11 +25,11 @@ def tests(docstrings):
 
 
 def test_every_row_has_a_test_or_a_reason(table, tests):
-    """And no test cites a row that does not exist or is out of scope."""
+    """No test cites a row that does not exist or is out of scope."""
     assert security_table.errors(security_table.all_rows(table), tests) == []
 
 
-def test_the_page_equals_what_the_tests_give(table, tests):
+def test_page_matches_the_generated_table(table, tests):
     """If this fails, run ``make security-table``."""
     text = security_table.PAGE.read_text("utf-8")
     assert security_table.render(text, table, tests) == text

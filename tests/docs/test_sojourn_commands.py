@@ -1,4 +1,4 @@
-"""The commands of ``sojourn`` that the pages show exist, with their options; some run."""
+"""The ``sojourn`` commands on the pages exist with their options; some are executed."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ SECRET = "Vq8-commands-of-the-pages-Zr2"
 
 
 def commands_of(text: str) -> set[str]:
-    """Return the different ``sojourn`` commands of a page, without those with placeholders."""
+    """Return the distinct ``sojourn`` commands of a page, without those with placeholders."""
     found = set(re.findall(r"`(sojourn [a-z-][^`…\n]*)`", text))
     for block in re.findall(r"^```(?:console|text)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         for command, _ in parse_commands(block):
@@ -29,7 +29,7 @@ def commands_of(text: str) -> set[str]:
 
 
 def commands(pages: list[Path]) -> list[list[str]]:
-    """Return the words of each different command of several pages."""
+    """Return the arguments of each distinct command of several pages."""
     found = set().union(*(commands_of(page.read_text("utf-8")) for page in pages))
     return [shlex.split(command) for command in sorted(found)]
 
@@ -53,7 +53,7 @@ def test_the_pages_show_every_command():
     from sojourn.cli.group import INSTALLATION_COMMANDS, OTHER_COMMANDS
 
     shown = {word for words in commands(PAGES) for word in words}
-    unshown = {"bench", "migrate"}  # whose arguments are placeholders
+    unshown = {"bench", "migrate"}  # their arguments are placeholders
     assert {*INSTALLATION_COMMANDS, *OTHER_COMMANDS} - unshown <= shown
 
 
@@ -70,7 +70,7 @@ def test_commands_are_found_in_a_page():
     "words", commands(sorted(REPOSITORY.glob("docs/production/*.md"))), ids=" ".join
 )
 def test_a_command_of_the_section_on_running_runs(words, tmp_path):
-    """Exit code 0, or 1 if there is no such session; 2 would be a wrong option."""
+    """Exit code 0, or 1 if there is no such session; 2 would be an invalid option."""
     url = f"sqlite:///{tmp_path}/sessions.db"
     realm = words[words.index("--realm") + 1] if "--realm" in words else "default"
     sessions = Sessions(store=url, secret=SECRET, realm=realm)

@@ -1,6 +1,6 @@
 """Words, file names and references of the repository, as CONTRIBUTING.md describes them.
 
-Works on the files that git knows, so that files of a developer's own do not count.
+Only files that git tracks are checked, and new files that are not ignored.
 """
 
 import re
@@ -15,7 +15,7 @@ AVOIDED_WORDS = re.compile(
     r"\b(whoever|nobody|somebody|anew|of ours|as good as|told|let(?:s|ting)? go)\b", re.IGNORECASE
 )
 
-# Names of files and folders that were replaced by those of the field.
+# Former names of files and folders, which were replaced by standard terms.
 FORMER_NAMES = re.compile(
     "ears|lanes|ways|wires|links|places|courier|openers|ender|keeper|stranded|chain|visit|view"
     "|journal|drive|gate|lists|limits|checks|appends|passing|opened|running|stepping"
@@ -33,7 +33,7 @@ QUOTED_MODULE = re.compile(r"`+(\w+\.(?:py|lua))`+")
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Return the files that match, as git knows them, new ones included."""
+    """Return the files that match: tracked files, and new files that are not ignored."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
     answer = subprocess.run(
         [*command, *patterns], cwd=REPOSITORY, check=False, capture_output=True, text=True
@@ -45,7 +45,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def avoided_lines(*patterns: str) -> list[str]:
-    """Return the lines that use an avoided word, with their places."""
+    """Return the lines that use an avoided word, with file and line number."""
     return [
         f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
         for path in tracked(*patterns)
@@ -65,7 +65,7 @@ def missing_paths(text: str) -> list[str]:
 
 
 def test_code_documents_and_examples_avoid_some_words():
-    """Style: everyday words in the place of the technical term."""
+    """Style: everyday words in place of the technical term."""
     assert avoided_lines("src", "docs", "*.md", "examples", ":!benchmarks") == []
 
 

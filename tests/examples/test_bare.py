@@ -18,7 +18,7 @@ GUNICORN = ("gunicorn", "--bind", "127.0.0.1:PORT", "--workers", "2", "--worker-
     ids=["asgi", "wsgi"],
 )
 def test_a_bare_callable_counts_across_workers_and_restarts(command, tmp_path):
-    """The default store: one SQLite file beside the program."""
+    """The default store: one SQLite file next to the program."""
     with httpx.Client() as ada:
         for first in (1, 4):
             with serving(*command, folder=tmp_path) as url:

@@ -19,8 +19,8 @@ def valkey(tmp_path):
     server.stop()
 
 
-def test_the_original_redis_example_rebuilt(valkey, tmp_path):
-    """The seed's example with two functions: counts, shares, ends, and fails openly."""
+def test_example_counts_shares_and_revokes_sessions(valkey, tmp_path):
+    """An example of the original requirements; a store failure is an error."""
     settings = {"REDIS_URL": valkey.url, "SOJOURN_SECRET": SECRET}
     with serving(*SERVER, folder=tmp_path, environ=settings) as url, httpx.Client() as ada:
         assert [ada.get(url).text for _ in range(3)] == ["visit 1\n", "visit 2\n", "visit 3\n"]
@@ -30,7 +30,7 @@ def test_the_original_redis_example_rebuilt(valkey, tmp_path):
         with serving(*SERVER, folder=tmp_path, environ=settings) as other:
             assert ada.get(other).text == "visit 4\n"
 
-        # What Valkey holds: one key for each session, which expires, and no ticket.
+        # Valkey has one expiring key per session and no ticket.
         client = redis.Redis.from_url(valkey.url)
         keys = client.keys("session:*")
         assert len(keys) == 2
@@ -38,7 +38,7 @@ def test_the_original_redis_example_rebuilt(valkey, tmp_path):
         ticket = next(iter(ada.cookies.values()))
         assert not any(ticket.encode() in client.get(key) for key in keys)
 
-        # The fault of the original: an error of the storage became an empty session.
+        # In the original, a storage error became an empty session.
         with valkey.hanging():
             answer = ada.get(url)
             assert answer.status_code == 503

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Visitor(httpx.Client):
-    """A browser that visits both; cookies do not depend on the port."""
+    """A browser for both applications; cookies do not depend on the port."""
 
     def __init__(self, site, service):
         super().__init__(follow_redirects=True, timeout=30)
@@ -29,7 +29,7 @@ class Visitor(httpx.Client):
         assert page.json()["user"] == "admin"
 
     def users(self):
-        """Return the user that each of them shows."""
+        """Return the user that each application shows."""
         return [self.get(url + "/").json()["user"] for url in (self.site, self.service)]
 
 
@@ -66,7 +66,7 @@ def test_the_service_sees_the_login_of_the_admin_and_both_write(visit):
         assert len(admin.get(admin.service + "/logins").json()) >= 1
 
 
-def test_a_logout_of_the_admin_ends_both(visit):
+def test_logout_in_the_admin_logs_out_of_both(visit):
     """A7."""
     with visit() as admin:
         admin.log_in()
@@ -77,7 +77,7 @@ def test_a_logout_of_the_admin_ends_both(visit):
         assert admin.get(admin.service + "/logins").status_code == 401
 
 
-def test_a_logout_of_the_service_ends_both(visit):
+def test_logout_in_the_service_logs_out_of_both(visit):
     """A7."""
     with visit() as admin:
         admin.log_in()
@@ -85,7 +85,7 @@ def test_a_logout_of_the_service_ends_both(visit):
         assert admin.users() == [None, None]
 
 
-def test_a_revocation_ends_both_for_all_browsers(visit):
+def test_revoke_user_logs_all_browsers_out_of_both(visit):
     """A7: the service revokes every session of the user."""
     with visit() as first, visit() as second:
         first.log_in()
@@ -95,7 +95,7 @@ def test_a_revocation_ends_both_for_all_browsers(visit):
         assert second.users() == [None, None]
 
 
-def test_another_process_revokes(visit, store):
+def test_revocation_by_another_process_logs_out_of_both(visit, store):
     """A7, S7: with the options that both share."""
     from examples.django_and_fastapi.shared import COOKIE, SECRET
 

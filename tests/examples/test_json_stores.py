@@ -8,7 +8,7 @@ from tests.support.processes import serving
 
 SECRET = "7jQk2v9XwP4tLmZ8sRb1NcYd6HfGa3Ue"
 
-#: A key-value service in a few lines, with a switch to make it fail.
+#: A minimal key-value service, with a switch to make it fail.
 SERVICE = """
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -50,8 +50,8 @@ app = Starlette(
 """
 
 
-def test_files_in_a_folder(tmp_path):
-    """Another program reads the state; a damaged file is an empty session (law S9)."""
+def test_json_files_are_readable_by_other_programs(tmp_path):
+    """A damaged file is an empty session (law S9)."""
     server = ("uvicorn", "examples.json_files:app", "--port", "PORT")
     folder = tmp_path / "files"
     settings = {"SOJOURN_SECRET": SECRET, "SESSION_FOLDER": str(folder)}
@@ -65,8 +65,8 @@ def test_files_in_a_folder(tmp_path):
         assert ada.get(url).text == "visit 1\n"
 
 
-def test_a_key_value_service(tmp_path):
-    """A15: an error of the service is 503 and leaves the session as it is."""
+def test_failing_key_value_service_is_503(tmp_path):
+    """A15: the session is unchanged."""
     (tmp_path / "service.py").write_text(SERVICE)
     service = ("uvicorn", "service:app", "--port", "PORT", "--app-dir", str(tmp_path))
     server = ("uvicorn", "examples.json_key_value_api:app", "--port", "PORT")

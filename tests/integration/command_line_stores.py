@@ -26,7 +26,7 @@ _STORES = ("sqlite", "valkey", "cluster", "postgresql")
 
 
 def on_stores(*fast: str):
-    """Run a test with `installation` on each kind of store; `make test` has the given ones."""
+    """Run a test with `installation` on each kind of store; `make test` runs the given kinds."""
     params = [
         name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in _STORES
     ]
@@ -34,7 +34,7 @@ def on_stores(*fast: str):
 
 
 class Installation:
-    """An application's sessions, and the environment of an operator of it."""
+    """An application's sessions, and the environment of its operator."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -10,7 +10,7 @@ from tests.integration.proxy import Proxy
 
 Fault = Literal["drop", "double", "swap"]
 
-#: Kinds of replies that consist of others, by how many for each that is counted, and of bytes.
+#: Aggregate reply types with the elements per counted item, and bulk reply types.
 _NESTED = {b"*": 1, b">": 1, b"~": 1, b"%": 2}
 _BULK = b"$=!"
 
@@ -56,7 +56,7 @@ def _is_message(reply: bytes) -> bool:
 
 
 def _replies(data: bytes) -> Iterator[bytes]:
-    """Return whole replies, and at last what is left of one that is not whole yet."""
+    """Return the complete replies and the rest, which is an incomplete reply."""
     at = 0
     while (end := _end(data, at)) is not None:
         yield data[at:end]
@@ -65,7 +65,7 @@ def _replies(data: bytes) -> Iterator[bytes]:
 
 
 def _end(data: bytes, at: int) -> int | None:
-    """Return where the reply ends that begins at a place; None if that has not come yet."""
+    """Return the end of the reply that starts at an offset; None if it is incomplete."""
     line = data.find(b"\r\n", at)
     if line < 0:
         return None

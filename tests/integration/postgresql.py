@@ -25,7 +25,7 @@ from tests.support.supervisor import supervise
 #: The user that runs the servers when the tests run as root.
 _UNPRIVILEGED = "nobody"
 
-#: What a test server needs less of than a production server, so that it starts in half a second.
+#: Smaller settings than in production, so that a server starts in half a second.
 _SMALL = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "16MB",
@@ -34,7 +34,7 @@ _SMALL = {
     "log_min_messages": "warning",
 }
 
-#: Nothing must outlive the machine.
+#: Data need not be durable.
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -89,7 +89,7 @@ class Postgres:
 
     @property
     def log(self) -> str:
-        """What the server printed, of all its starts."""
+        """The server's output, of all its starts."""
         assert self.folder is not None, "the server was not started"
         return (self.folder / "server.log").read_text("utf-8", errors="replace")
 
@@ -156,9 +156,7 @@ class Postgres:
                 self.admin().close()
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, "the server starts for too long"
-                time.sleep(
-                    0.02
-                )  # another process starts: there is nothing to wait on but the clock
+                time.sleep(0.02)  # another process starts and sends no signal: poll
             else:
                 return
 
@@ -166,7 +164,7 @@ class Postgres:
         """Stop as `pg_ctl stop -m` does and keep the data.
 
         Args:
-            mode: "fast" ends connections and writes everything; "immediate" is a crash.
+            mode: "fast" closes connections and writes a checkpoint; "immediate" is a crash.
         """
         if self._process is None:
             return
@@ -209,7 +207,7 @@ class Postgres:
 
     @contextmanager
     def refusing(self, mode: str = "fast") -> Iterator[None]:
-        """Be away inside the block, and back after it."""
+        """Stop the server inside the block; start it again after it."""
         self.stop(mode)
         try:
             yield
@@ -218,7 +216,7 @@ class Postgres:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Accept connections and say nothing inside the block, new connections and old ones."""
+        """Inside the block, accept connections and send nothing, also on existing ones."""
         # The postmaster first: then the list of its processes does not change.
         os.kill(self.pid, signal.SIGSTOP)
         stopped = self.processes()
@@ -241,7 +239,7 @@ class Postgres:
         )
 
     def query(self, sql: str, *parameters: object) -> list[Any]:
-        """Return the rows of one statement on a connection of its own."""
+        """Return the rows of one statement, on a new connection."""
         with self.admin() as connection:
             cursor = connection.execute(sql, parameters or None)
             return [] if cursor.description is None else cursor.fetchall()
@@ -253,7 +251,7 @@ class Postgres:
             connection.execute("CREATE SCHEMA public")
 
     def connections(self) -> int:
-        """Return the number of client connections besides those of `admin`."""
+        """Return the number of client connections without those of `admin`."""
         ((count,),) = self.query(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE backend_type = 'client backend' AND application_name <> 'admin'"
@@ -280,13 +278,13 @@ class Postgres:
         assert self.query("SELECT pg_promote(true, 20)") == [(True,)]
 
     def wait_for_replica(self) -> None:
-        """Wait until every replica of this server has applied what was committed."""
+        """Wait until every replica of this server has applied all commits."""
         (position,) = self.query("SELECT pg_current_wal_lsn()")[0]
         deadline = time.monotonic() + PATIENCE
         behind = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn < %s::pg_lsn"
         while self.query(behind, position) != [(0,)]:
             assert time.monotonic() < deadline, "the replica does not catch up"
-            time.sleep(0.02)  # two other processes talk: there is only the clock
+            time.sleep(0.02)  # replication sends this process no signal: poll
 
 
 class PgBouncer:
@@ -321,7 +319,7 @@ class PgBouncer:
             "pool_mode": "transaction",
             "max_client_conn": "500",
             "default_pool_size": "20",
-            # The default are 15 seconds, for which clients meet the failure after its end.
+            # With the default, clients get the error for 15 seconds after the end of the failure.
             "server_login_retry": "0.2",
         } | self._options
         target = f"host={self._server.folder} port={self._server.port} user=postgres"
@@ -343,7 +341,7 @@ class PgBouncer:
             raise
 
     def wait_until_connected(self) -> None:
-        """Wait until it has connected to its server again: until then it rejects clients."""
+        """Wait until it has reconnected to its server; before that it rejects clients."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -352,10 +350,10 @@ class PgBouncer:
                     return
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, "PgBouncer does not connect"
-                time.sleep(0.05)  # it waits between its attempts: there is only the clock
+                time.sleep(0.05)  # it sends no signal between its attempts: poll
 
     def stop(self) -> None:
-        """End it and delete its files."""
+        """Stop it and delete its files."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(PATIENCE)
@@ -391,12 +389,12 @@ def start_program(command: list[str], **options: Any) -> subprocess.Popen[bytes]
 
 
 def make_folder(kind: str) -> Path:
-    """Return a new temporary folder with a short name: that of a socket may have 107 bytes."""
+    """Return a new temporary folder with a short name: a Unix socket path has at most 107 bytes."""
     return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir="/tmp"))
 
 
 def give(folder: Path) -> None:
-    """Give a folder and its files to the user that runs the servers."""
+    """Change the owner of a folder and its files to the user that runs the servers."""
     user = _unprivileged()
     if user is not None:
         for path in (folder, *folder.iterdir()):
@@ -417,7 +415,7 @@ def readable(programs: Path) -> Path:
         _copies[install] = tempfile.TemporaryDirectory(prefix="postgresql-programs-")
         copy = Path(_copies[install].name)
         copy.chmod(0o755)
-        # A wheel keeps shared libraries beside the package, and programs find them from there.
+        # A wheel has shared libraries next to the package; programs load them by relative path.
         package = install.parent
         shutil.copytree(install, copy / package.name / install.name)
         libraries = package.with_name(f"{package.name}.libs")

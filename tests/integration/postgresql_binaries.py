@@ -21,7 +21,7 @@ def _packaged_server() -> Path | None:
 
 
 def _installed_server() -> Path | None:
-    """Return the programs of the system's newest server; Debian keeps them out of PATH."""
+    """Return the programs of the system's newest server; on Debian they are not in PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=_major_version)
     if found:
         return found[-1].parent

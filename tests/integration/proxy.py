@@ -1,4 +1,4 @@
-"""A TCP proxy that delays, swallows and cuts connections."""
+"""A TCP proxy that delays data, drops data and breaks connections."""
 
 import contextlib
 import socket
@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 
 class Proxy:
-    """Forwards bytes between its own port and another, with faults on request.
+    """Forwards bytes between its own port and another, with injected faults.
 
     With a context it serves TLS to clients, for a server without TLS.
 
     Attributes:
         port: where clients connect.
-        delay: seconds by which each piece of a reply is delayed.
-        swallow: forward nothing more in either direction, as when packets are lost.
-        opened: how many connections were made.
+        delay: seconds by which each part of a reply is delayed.
+        swallow: drop all data in both directions, like a network that loses packets.
+        opened: number of accepted connections.
     """
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -70,14 +70,14 @@ class Proxy:
         return bytes
 
     def cut(self) -> None:
-        """Break every connection there is."""
+        """Break every open connection."""
         for pair in self._pairs:
             for side in pair:
                 with contextlib.suppress(OSError):
                     side.shutdown(socket.SHUT_RDWR)
 
     def half_close(self) -> None:
-        """End the server's stream to each client; the other direction stays open."""
+        """Close the server's stream to each client; the other direction stays open."""
         for client, _ in self._pairs:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_WR)

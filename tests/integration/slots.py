@@ -1,4 +1,4 @@
-"""Moves slots of a real cluster from one primary to another, at once or key by key."""
+"""Migrates slots of a real cluster from one primary to another, at once or key by key."""
 
 import time
 
@@ -6,7 +6,7 @@ PATIENCE_MS = 5000
 
 
 class Move:
-    """One slot that leaves its primary for the next one; use it as a context manager.
+    """The migration of one slot to the next primary; a context manager.
 
     Args:
         cluster: a ``ValkeyCluster``.
@@ -23,14 +23,14 @@ class Move:
         self._target = (self._source + 1) % len(self._admins)
 
     def __enter__(self):
-        """Begin: from now on new keys are made at the target."""
+        """Start the migration: new keys are created at the target from now on."""
         source, target = self._source, self._target
         self._set_slot(target, "IMPORTING", self._ids[source])
         self._set_slot(source, "MIGRATING", self._ids[target])
         return self
 
     def send(self, keys):
-        """Let some keys go."""
+        """Migrate some keys."""
         port = self._primaries[self._target].port
         for key in keys:
             self._admins[self._source].execute_command(
@@ -38,7 +38,7 @@ class Move:
             )
 
     def send_all(self, pause=0.0):
-        """Let every key go; pause before each, seconds."""
+        """Migrate every key, with a pause (seconds) before each."""
         while keys := self._keys():
             for key in keys:
                 time.sleep(pause)  # a slot with many keys takes long; the test configures this
@@ -50,7 +50,7 @@ class Move:
         )
 
     def __exit__(self, *_):
-        """Let the slot arrive."""
+        """Finish the migration: assign the slot to the target."""
         self.send_all()
         others = set(range(len(self._admins))) - {self._source, self._target}
         for number in (self._target, self._source, *others):

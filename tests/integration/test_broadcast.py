@@ -1,4 +1,4 @@
-"""A revocation in one process closes WebSockets in another: by broadcast, or by re-check.
+"""A revocation in one process closes WebSockets in another: by broadcast, or by recheck.
 
 Two real servers share a store, and a real client has WebSockets open at the second one.
 """
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "two processes: 7Jm2Qw9vXc4Rk1"
 
-#: What is done in one process, and the reason with which the other one closes.
+#: The operation in one process, and the reason with which the other one closes.
 ENDS = [
     ("revoke?id={id}", "stolen phone"),
     ("logout", "destroyed"),
@@ -54,7 +54,7 @@ def pair_over(store, folder, **options):
 
 @pytest.fixture(scope="module")
 def over_valkey(valkey, tmp_path_factory):
-    """Two processes whose store broadcasts; their re-check is too late for any test."""
+    """Two processes whose store broadcasts; no recheck happens during a test."""
     folder = tmp_path_factory.mktemp("broadcasting")
     a, b = pair_over(valkey.url, folder, recheck_interval="1 hour")
     with a, b:
@@ -63,7 +63,7 @@ def over_valkey(valkey, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def over_sqlite(tmp_path_factory):
-    """As ``over_valkey``, in one file."""
+    """Like ``over_valkey``, with one SQLite file."""
     folder = tmp_path_factory.mktemp("broadcasting")
     a, b = pair_over(f"sqlite:///{folder}/sessions.db", folder, recheck_interval="1 hour")
     with a, b:
@@ -72,7 +72,7 @@ def over_sqlite(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def over_postgresql(shared_postgresql, tmp_path_factory):
-    """As ``over_valkey``, in one database."""
+    """Like ``over_valkey``, with one database."""
     shared_postgresql.reset()
     folder = tmp_path_factory.mktemp("broadcasting")
     a, b = pair_over(shared_postgresql.url, folder, recheck_interval="1 hour")
@@ -87,7 +87,7 @@ def broadcasting(request):
 
 @pytest.fixture(scope="module")
 def rechecking(tmp_path_factory):
-    """Two processes whose events are lost without a trace."""
+    """Two processes whose broadcasts are all lost, so that only rechecks close sockets."""
     folder = tmp_path_factory.mktemp("rechecking")
     a, b = pair_over(f"sqlite:///{folder}/sessions.db", folder, recheck_interval=0.5)
     with a, b:
@@ -96,13 +96,13 @@ def rechecking(tmp_path_factory):
 
 
 def lose_events(database, when, action):
-    """Plant a trigger on the events table."""
+    """Create a trigger on the events table."""
     with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute(f"CREATE TRIGGER lose {when} ON 'events:sessions' BEGIN {action}; END")
 
 
 class User:
-    """A user who has logged in at one server and opens sockets at another."""
+    """A user who logged in at one server and opens sockets at another."""
 
     number = 0
 
@@ -179,13 +179,13 @@ async def watching(server):
             return (await http.get("/usage")).json()
 
         await eventually(usage, lambda found: found["watches"])
-    await asyncio.sleep(0.1)  # until its first check, which sends no notification
+    await asyncio.sleep(0.1)  # until its first check, which cannot be observed
 
 
 class TestBroadcast:
     @pytest.mark.parametrize("path", ["/wait", "/push"])
     @pytest.mark.parametrize(("what", "reason"), ENDS)
-    async def test_an_end_closes_elsewhere_within_a_second(
+    async def test_ended_session_closes_sockets_of_the_other_process_within_a_second(
         self, valkey, broadcasting, what, reason, path
     ):
         """W4, S17, B-41: with 4401 and the reason."""
@@ -197,8 +197,10 @@ class TestBroadcast:
             assert await close_of(ws) == (4401, reason)
             assert time.monotonic() - started < 1
 
-    async def test_a_login_elsewhere_closes_what_was_opened_before_it(self, valkey, broadcasting):
-        """W4, A9: and not what was opened with the new ticket."""
+    async def test_login_closes_sockets_that_the_other_process_opened_before(
+        self, valkey, broadcasting
+    ):
+        """W4, A9: sockets opened with the new ticket stay open."""
         async with User(*broadcasting) as user, user.socket() as ws:
             await receive(ws)
             await subscribed(valkey, user.other)
@@ -209,8 +211,8 @@ class TestBroadcast:
                 await newer.send("still there?")
                 assert await receive(newer) == "{}"
 
-    async def test_a_rotation_elsewhere_closes_nothing(self, valkey, broadcasting):
-        """W5: neither who waits nor who pushes."""
+    async def test_rotation_closes_no_socket_of_the_other_process(self, valkey, broadcasting):
+        """W5: neither an idle socket nor one that sends."""
         async with User(*broadcasting) as user, user.socket() as ws, user.socket("/push") as pushed:
             await receive(ws)
             await receive(pushed)
@@ -223,7 +225,7 @@ class TestBroadcast:
             for _ in range(20):
                 await receive(pushed)
 
-    async def test_doubled_late_and_false_messages_have_no_effect(self, valkey, over_valkey):
+    async def test_duplicate_late_and_false_messages_have_no_effect(self, valkey, over_valkey):
         """S17: a valid session is not closed; an ended one is closed once."""
         async with (
             User(*over_valkey) as user,
@@ -248,8 +250,10 @@ class TestBroadcast:
             await ws.send("still there?")
             assert await receive(ws) == "{}"
 
-    async def test_what_was_missed_is_found_after_the_gap(self, valkey, tmp_path):
-        """S17: the subscription is lost, then the session deleted without a message."""
+    async def test_lost_messages_are_detected_after_the_subscription_is_restored(
+        self, valkey, tmp_path
+    ):
+        """S17: the session is deleted without a message while the subscription is lost."""
         a, b = pair_over(valkey.url, tmp_path, recheck_interval="1 hour")
         with a, b:
             async with User(a, b) as user, user.socket() as ws, user.socket("/push") as pushed:
@@ -262,8 +266,8 @@ class TestBroadcast:
                 assert await close_of(ws) == (4401, "ended")
                 assert await close_of(pushed) == (4401, "ended")
 
-    async def test_revoking_survives_lost_connections(self, valkey, over_valkey):
-        """S17, B-34: lost connections are replaced, and no caller of revoke sees it."""
+    async def test_revoke_succeeds_after_lost_connections(self, valkey, over_valkey):
+        """S17, B-34: the store reconnects; no call of revoke fails."""
         async with User(*over_valkey) as user, user.socket() as ws:
             await receive(ws)
             await subscribed(valkey, user.other)
@@ -277,8 +281,8 @@ class TestBroadcast:
 
 
 class TestSQLite:
-    async def test_deleted_events_are_noticed(self, tmp_path):
-        """S17, W4: events that vanish before others see them leave a gap in the numbers."""
+    async def test_deleted_events_are_detected(self, tmp_path):
+        """S17, W4: events deleted before others read them leave a gap in the numbers."""
         a, b = pair_over(f"sqlite:///{tmp_path}/sessions.db", tmp_path, recheck_interval="1 hour")
         with a, b:
             delete = "DELETE FROM 'events:sessions' WHERE number = new.number"
@@ -291,8 +295,8 @@ class TestSQLite:
                 assert await close_of(ws) == (4401, "stolen phone")
                 assert time.monotonic() - started < 1
 
-    async def test_only_a_server_with_open_sockets_watches(self, over_sqlite):
-        """W10: the watcher starts with the first socket and ends a moment after the last."""
+    async def test_only_a_server_with_open_sockets_polls(self, over_sqlite):
+        """W10: polling starts with the first socket and stops shortly after the last."""
         async with User(*over_sqlite) as user:
 
             async def usage():
@@ -308,7 +312,7 @@ class TestSQLite:
     @pytest.mark.slow
     @pytest.mark.timeout(300)
     async def test_99_of_100_sockets_are_closed_within_250_ms(self, tmp_path):
-        """W4: from the answer to ``revoke`` to the close frame, over 2 x 2 workers.
+        """W4: from the response of ``revoke`` to the close frame, over 2 x 2 workers.
 
         Measured on a busy machine, so the best of five attempts counts. Alone: 30 to 60 ms.
         """
@@ -362,10 +366,10 @@ class TestRecheck:
             ("revoke_all", "ended"),
         ],
     )
-    async def test_an_end_closes_elsewhere_within_the_recheck_interval(
+    async def test_ended_session_closes_sockets_of_the_other_process_within_the_recheck_interval(
         self, rechecking, what, reason, path
     ):
-        """W4: with 4401, and the reason where it was stored for the visitor."""
+        """W4: with 4401, and with the reason if it was stored."""
         async with User(*rechecking) as user, user.socket(path) as ws:
             await receive(ws)
             started = time.monotonic()
@@ -373,12 +377,12 @@ class TestRecheck:
             assert await close_of(ws) == (4401, reason)
             assert time.monotonic() - started < 1.5
 
-    async def test_rechecks_close_no_live_session(self, rechecking):
-        """W4, W5, W10: it costs a load for each interval, and no read of a visitor."""
+    async def test_rechecks_close_no_socket_of_a_valid_session(self, rechecking):
+        """W4, W5, W10: one load per interval, which is not counted as a read."""
         async with User(*rechecking) as user, user.socket() as ws:
             await receive(ws)
             before = (await user.http.get(f"{user.other.url}/usage")).json()
-            await asyncio.sleep(1.5)  # three intervals: there is nothing else to wait for
+            await asyncio.sleep(1.5)  # three intervals; a recheck cannot be observed
             await user.do("rotate")
             await ws.send("still there?")
             assert await receive(ws) == "{}"

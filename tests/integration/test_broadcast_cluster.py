@@ -34,7 +34,7 @@ def pair(cluster, tmp_path_factory):
 
 
 async def watched(cluster, user, *, still=True):
-    """Wait until some node has a subscriber for a user's session, or none has one any more."""
+    """Wait until a node has a subscriber for a user's session, or until none has one."""
     digits = user.id
     channel = f"sojourn:default:c:{{{digits[:3]}}}{digits[3:]}"
 
@@ -50,8 +50,10 @@ async def watched(cluster, user, *, still=True):
 
 
 @pytest.mark.parametrize(("what", "reason"), ENDS)
-async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reason):
-    """W4, S17, B-41: with 4401 and the reason; and no subscription to that session is left."""
+async def test_ended_session_closes_sockets_of_the_other_process_within_a_second(
+    cluster, pair, what, reason
+):
+    """W4, S17, B-41: with 4401 and the reason; the subscription is removed."""
     async with User(*pair) as user:
         async with user.socket() as ws:
             await receive(ws)
@@ -63,8 +65,8 @@ async def test_an_end_closes_elsewhere_within_a_second(cluster, pair, what, reas
         await watched(cluster, user, still=False)
 
 
-async def test_a_change_is_seen_by_who_pushes_elsewhere(cluster, pair):
-    """W5, S17: without a message of the visitor, and without a re-check."""
+async def test_pushing_socket_of_the_other_process_sees_a_change(cluster, pair):
+    """W5, S17: without a message of the client and without a recheck."""
     async with User(*pair) as user, user.socket("/push") as pushed:
         await receive(pushed)
         await watched(cluster, user)
@@ -73,14 +75,14 @@ async def test_a_change_is_seen_by_who_pushes_elsewhere(cluster, pair):
 
 
 async def seen(pushed, **wanted):
-    """Read what is pushed until it is as wanted."""
+    """Read pushed messages until one has the expected data."""
     async with asyncio.timeout(20):
         while json.loads(await pushed.recv()) != wanted:
             pass
 
 
-async def test_the_death_of_the_primary_is_a_gap_and_no_end(tmp_path):
-    """S17, W4: changes and revocations during the outage are found out afterwards."""
+async def test_sockets_survive_the_failover_of_a_primary(tmp_path):
+    """S17, W4: changes and revocations during the outage are detected afterwards."""
     cluster = ValkeyCluster(tmp_path)
     try:
         cluster.start()

@@ -66,7 +66,7 @@ def process(url, skew):
 def log_in_soon(process, user):
     """Log in after a revocation.
 
-    A process knows the server's time with an error of some milliseconds, more while it waits for
+    A process measures the server's time with an error of some milliseconds, more if it waits for
     the processor. A login within this time of a cutoff is refused.
     """
     end = time.monotonic() + 1
@@ -78,8 +78,8 @@ def log_in_soon(process, user):
 
 
 @pytest.mark.parametrize("skews", SKEWS)
-def test_processes_with_other_clocks_revoke_log_in_and_take_turns(server, skews):
-    """A22, S16: as with one clock."""
+def test_revocation_login_and_exclusive_work_across_clock_skew(server, skews):
+    """A22, S16: the same results as with one clock."""
     with process(server.url, skews[0]) as ours, process(server.url, skews[1]) as theirs:
         cookies = [ours.login("ada"), theirs.login("ada")]
         ours.revoke_all()

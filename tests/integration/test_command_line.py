@@ -1,4 +1,4 @@
-"""`sojourn` as a process against real stores: what it prints, changes and returns."""
+"""The command `sojourn` with real stores: output, effects and exit codes."""
 
 import pytest
 import redis
@@ -32,7 +32,7 @@ UNKNOWN = "0" * 31 + "1"
 
 @on_stores("sqlite")
 def test_sessions_are_listed_and_shown(installation):
-    """A18: IDs, users and labels; the data on request; neither ticket nor verifier."""
+    """A18: IDs, users and labels, with an option the data; never a ticket or verifier."""
     ada = installation.add("ada", browser="Firefox", address="203.0.113.1")
     other = installation.add("ada", browser="Chrome")
     visitor = installation.add(browser="Firefox")
@@ -90,8 +90,8 @@ def test_sessions_are_revoked(installation):
 
 
 @on_stores()
-def test_numbers(installation):
-    """Counts by state, a snapshot of `top`, a purge, and a measurement that leaves nothing."""
+def test_count_top_purge_and_bench(installation):
+    """Counts by state, a snapshot of `top`, a purge, and a benchmark that deletes its sessions."""
     for user in ("ada", "eve", None, None, None):
         installation.add(user)
     installation.sessions.revoke(installation.add("eve"), reason="stolen")
@@ -112,7 +112,7 @@ def test_numbers(installation):
     assert installation.run("purge", "--json").document["removed"] >= 0
 
 
-def test_a_store_that_does_not_answer_is_one_line_and_exit_code_3():
+def test_unavailable_store_prints_one_line_and_returns_3():
     """B-49: without the password of the URL."""
     url = "redis://operator:hunter2@127.0.0.1:1/0"
     answer = run("--store", url, "list", "--json", environ={"SOJOURN_SECRET": SECRET})
@@ -122,8 +122,8 @@ def test_a_store_that_does_not_answer_is_one_line_and_exit_code_3():
     assert "hunter2" not in answer.err
 
 
-def test_a_revocation_that_is_incomplete_is_exit_code_4(valkey):
-    """S16, B-49: the cutoff is set, and a session is left. The password is not shown."""
+def test_incomplete_revocation_returns_4(valkey):
+    """S16, B-49: the cutoff is set and one session remains; the password is not printed."""
     made = Installation(valkey.url)
     made.add("ada")
     with redis.Redis.from_url(valkey.url) as admin:
@@ -151,8 +151,8 @@ def test_another_secret_is_refused(valkey):
 
 
 @pytest.mark.slow
-def test_the_first_contact_with_a_cluster_loads_no_table_of_commands(shared_cluster):
-    """It is 200 KB and would be more than half of the time of a first page."""
+def test_first_command_on_a_cluster_does_not_load_the_command_table(shared_cluster):
+    """The table has 200 KB and would double the time of a first page."""
     shared_cluster.flush()
     made = Installation(shared_cluster.url)
     made.add("ada")
@@ -166,8 +166,8 @@ def test_the_first_contact_with_a_cluster_loads_no_table_of_commands(shared_clus
         admin.close()
 
 
-def test_a_revocation_reaches_other_processes(valkey):
-    """S17: the process of the command ends only after the message was sent."""
+def test_revocation_is_published_to_other_processes(valkey):
+    """S17: the command exits after the message was sent."""
     import threading
 
     made = Installation(valkey.url)

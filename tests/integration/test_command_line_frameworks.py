@@ -83,7 +83,7 @@ def command(request, tmp_path):
     return run_command
 
 
-def test_a_framework_has_the_commands_for_its_own_installation(command):
+def test_framework_command_uses_the_installation_of_the_application(command):
     listed = command("list", "--user", "ada", "--json")
     assert listed.code == 0, listed.err
     (found,) = listed.document["sessions"]
@@ -98,7 +98,7 @@ def test_a_framework_has_the_commands_for_its_own_installation(command):
     assert "--store" not in command("list", "--help").out
 
 
-def test_django_calls_the_command_from_code(tmp_path):
+def test_django_call_command_runs_the_command(tmp_path):
     (tmp_path / "project.py").write_text(SETTINGS)
     program = """
 import django; django.setup()

@@ -1,4 +1,4 @@
-"""`sojourn history` as a process: revocations by the command itself, with reason and actor."""
+"""`sojourn history`: revocations by the command line, with reason and actor."""
 
 import pytest
 
@@ -30,8 +30,8 @@ pytestmark = [
 
 
 @on_stores()
-def test_revocations_are_in_the_history(installation):
-    """Newest first; the command knows the application's option from the environment."""
+def test_history_lists_revocations_by_the_command(installation):
+    """Newest first; the environment has the application's option."""
     assert installation.run("history").code == 1
     installation.environ["SOJOURN_HISTORY"] = "30 days"
     ids = [installation.add(user, browser="Firefox") for user in ("ada", "eve")]

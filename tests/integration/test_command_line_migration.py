@@ -41,7 +41,7 @@ def count(url: str) -> int:
 
 
 def test_sessions_are_moved(old, new_url):
-    """S2: each session is in one of the stores; --prepare and a refusal move nothing."""
+    """S2: each session is in one of the stores; --prepare and a refused confirmation move none."""
     for _ in range(5):
         old.add("ada")
     prepared = run("migrate", old.url, new_url, "--prepare")
@@ -56,8 +56,8 @@ def test_sessions_are_moved(old, new_url):
     assert (count(old.url), count(new_url)) == (0, 5)
 
 
-def test_an_interrupted_migration_is_continued(old, tmp_path):
-    """A7: Ctrl-C loses nothing; the next run moves the rest."""
+def test_interrupted_migration_is_resumed(old, tmp_path):
+    """A7: Ctrl-C loses no session; the next run moves the rest."""
     for _ in range(300):
         old.add("ada")
     new = f"sqlite:///{tmp_path}/new.db"
@@ -81,8 +81,8 @@ def test_a_misspelt_source_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_printed_sql_creates_the_tables(postgresql):
-    """The error of a user who may not create tables names the command."""
+def test_printed_sql_creates_the_tables(postgresql):
+    """The error of a database user without the CREATE privilege names the command."""
     postgresql.query("CREATE ROLE guest LOGIN")
     url = postgresql.url.replace("postgres@", "guest@")
     environ = {"SOJOURN_STORE": url, "SOJOURN_SECRET": SECRET}

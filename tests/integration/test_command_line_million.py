@@ -1,4 +1,4 @@
-"""`sojourn` with 1,000,000 sessions: a first page in 100 ms; no call that a server notices."""
+"""`sojourn` with 1,000,000 sessions: a first page in 100 ms; no command blocks the server."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ENDED = 100_000
 
-#: Milliseconds for the first page, on a machine with nothing else to do.
+#: Milliseconds for the first page, on an idle machine.
 MAX_FIRST_PAGE = 100.0
 
 #: Runs a command after the modules were imported, and prints its duration.
@@ -63,9 +63,9 @@ def filled(request, tmp_path):
         server = request.getfixturevalue(request.param)
         url, ports = server.url, [server.port] if request.param == "valkey" else []
     fill(url, MILLION - ENDED)
-    fill(url, ENDED, ended=ENDED, seed=1)  # in between, because IDs are random
+    fill(url, ENDED, ended=ENDED, seed=1)  # among the others, because IDs are random
     first_contact = sojourn.Sessions(store=url, secret=SECRET, store_timeout="60 seconds")
-    first_contact.ping()  # writes, and waits for the disk, which has a million records to write
+    first_contact.ping()  # waits for the disk, which has to write a million records
     first_contact.close()
     yield request.param, url, ports
     if request.param == "cluster":
@@ -86,7 +86,7 @@ def without_slow_calls(ports):
         assert slow == []
 
 
-def test_a_million_sessions(filled):
+def test_commands_with_a_million_sessions_take_bounded_time(filled):
     """The first page, the count, numbers, a rare label, and a purge of 100,000 sessions."""
     name, url, ports = filled
     environ = {"SOJOURN_STORE": url, "SOJOURN_SECRET": SECRET}

@@ -59,8 +59,8 @@ with get_sessions().open() as visit:
         pytest.param("asgi:application", marks=pytest.mark.slow),
     ],
 )
-def test_an_application_names_its_installation(tmp_path, name):
-    """Store, secret and realm are those of the application, whatever the environment says."""
+def test_app_option_uses_the_installation_of_the_application(tmp_path, name):
+    """Store, secret and realm are those of the application; the environment is ignored."""
     (tmp_path / "main.py").write_text(STARLETTE)
     (tmp_path / "project.py").write_text(DJANGO)
     (tmp_path / "asgi.py").write_text(ASGI)
@@ -84,7 +84,7 @@ def test_an_application_names_its_installation(tmp_path, name):
         ("needs:app", "needs package_that_is_absent, which is not installed"),
     ],
 )
-def test_an_application_that_is_not_found_is_exit_code_2(tmp_path, name, reason):
+def test_unknown_application_returns_2(tmp_path, name, reason):
     (tmp_path / "main.py").write_text(STARLETTE)
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "needs.py").write_text("import package_that_is_absent\n")
@@ -95,8 +95,8 @@ def test_an_application_that_is_not_found_is_exit_code_2(tmp_path, name, reason)
 
 
 @pytest.mark.slow
-def test_a_store_that_needs_an_event_loop(tmp_path, valkey):
-    """The calls of a command run in one loop, to which an asyncio client belongs."""
+def test_store_that_needs_an_event_loop_is_used_in_one_loop(tmp_path, valkey):
+    """An asyncio client belongs to one event loop."""
     (tmp_path / "main.py").write_text(
         "import redis.asyncio, sojourn\n"
         "from sojourn.stores.redis.store import RedisStore\n"
@@ -115,7 +115,7 @@ def test_a_store_that_needs_an_event_loop(tmp_path, valkey):
     assert run(*app, "stats", "--json", folder=tmp_path).document["live"] == 0
 
 
-def test_a_missing_package_is_one_line_that_names_what_to_install(tmp_path):
+def test_missing_package_prints_the_extra_to_install(tmp_path):
     """Without the extra: exit code 2, no traceback."""
     site = tmp_path / "site"
     site.mkdir()
@@ -136,30 +136,30 @@ def test_a_missing_package_is_one_line_that_names_what_to_install(tmp_path):
 
 class TestSecret:
     @pytest.mark.slow
-    def test_a_new_secret_is_accepted_by_a_store(self, tmp_path):
+    def test_generated_secret_is_accepted(self, tmp_path):
         secret = run("secret", "new").out.strip()
         environ = {"SOJOURN_SECRET": secret, "SOJOURN_STORE": f"sqlite:///{tmp_path}/s.db"}
         (tmp_path / "s.db").touch()
         assert run("list", environ=environ).code == 1
 
     @pytest.mark.slow
-    def test_a_rotation_is_explained(self):
-        """ASVS 11.2.2: the secret alone on the standard output."""
+    def test_secret_rotation_prints_instructions(self):
+        """ASVS 11.2.2: standard output has only the secret."""
         answer = run("secret", "rotate")
         assert len(answer.out.strip()) == 43
         assert "SOJOURN_SECRET=<old>,<new>" in answer.err
         assert set(run("secret", "rotate", "--json").document) == {"secret"}
 
     @pytest.mark.slow
-    def test_a_file_is_rotated_step_by_step(self, tmp_path):
-        """ASVS 11.2.2: mode 0600, atomic; each step opens the store of the step before."""
+    def test_secret_file_is_rotated_in_steps(self, tmp_path):
+        """ASVS 11.2.2: mode 0600, atomic; after each step the secret opens the existing store."""
         path = tmp_path / "secret"
         path.write_text(SECRET + "\n")
         path.chmod(0o644)
         (tmp_path / "s.db").touch()
         environ = {"SOJOURN_STORE": f"sqlite:///{tmp_path}/s.db"}
         read = ("--secret-file", str(path), "list")
-        assert run(*read, environ=environ).code == 1  # opened, and empty
+        assert run(*read, environ=environ).code == 1  # the store opens and is empty
         rotate = ("secret", "rotate", "--secret-file", str(path), "--write")
 
         appended = run(*rotate, "--append")
@@ -179,7 +179,7 @@ class TestSecret:
         assert [each.name for each in tmp_path.glob(".secret*")] == []
 
     @pytest.mark.slow
-    def test_a_generated_secret_is_rotated_beside_its_database(self, tmp_path):
+    def test_generated_secret_is_rotated_next_to_its_database(self, tmp_path):
         """The application that reads the file opens old tickets and seals with the new secret."""
         url = f"sqlite:///{tmp_path}/s.db"
         sessions = sojourn.Sessions(store=url)
@@ -196,8 +196,8 @@ class TestSecret:
 
 
 @pytest.mark.slow
-def test_every_command_explains_itself():
-    """`--help` of each command and of the whole: what it does, its options, the exit codes."""
+def test_every_command_has_help():
+    """`--help` of the program and of each command: purpose, options, exit codes."""
     whole = run("--help")
     assert "Exit codes" in whole.out
     assert "..." not in whole.out.partition("Commands:")[2]
@@ -211,8 +211,8 @@ def test_every_command_explains_itself():
     assert run("lsit").code == 2
 
 
-def test_a_command_is_installed_under_its_name():
-    """The entry point of the package starts the same function."""
+def test_entry_point_of_the_package_starts_the_command():
+    """The entry point starts the same function as ``python -m sojourn``."""
     import tomllib
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

@@ -22,12 +22,12 @@ def installation(tmp_path):
 
 
 def without_styles(output: str) -> str:
-    """Return what a terminal shows, without colours and weights."""
+    """Return the text of terminal output, without styles."""
     return re.sub(r"\x1b\[[0-9;]*m", "", output)
 
 
 def test_control_characters_and_markup_are_shown_escaped(installation):
-    """A user's name or a label cannot write to the operator's terminal."""
+    """A user name or a label cannot send escape sequences to the operator's terminal."""
     session_id = installation.add(EVIL, browser=EVIL)
     listed = Terminal("list", environ=installation.environ, columns=200)
     code, output = listed.end()
@@ -66,7 +66,7 @@ def test_colours_are_off_in_a_pipe_and_with_no_color(installation):
 
 @pytest.mark.slow
 def test_narrow_and_wide_terminals(installation):
-    """An ID is never cut, because it is copied into the next command."""
+    """An ID is never truncated, because it is copied into the next command."""
     session_id = installation.add("ada lovelace", browser="Firefox", address="203.0.113.77")
     for columns in (40, 60, 80, 200):
         _, output = Terminal("list", environ=installation.environ, columns=columns).end()
@@ -82,7 +82,7 @@ def test_narrow_and_wide_terminals(installation):
 
 
 @pytest.mark.slow
-def test_a_reader_that_stops_reading_is_no_error(installation):
+def test_closed_pipe_is_no_error(installation):
     for _ in range(2000):
         installation.add()
     environ = environment(installation.environ)
@@ -99,7 +99,7 @@ def test_a_reader_that_stops_reading_is_no_error(installation):
 
 
 @pytest.mark.slow
-def test_several_sessions_are_revoked_after_a_yes_only(installation):
+def test_several_sessions_are_revoked_only_after_confirmation(installation):
     ids = [installation.add("ada") for _ in range(2)]
     for command in (["revoke", *ids], ["revoke-user", "ada"], ["revoke-all"]):
         terminal = Terminal(*command, environ=installation.environ)
@@ -117,8 +117,8 @@ def test_several_sessions_are_revoked_after_a_yes_only(installation):
 
 
 @pytest.mark.slow
-def test_the_number_of_examined_sessions_is_not_part_of_the_answer(installation):
-    """The line is cleared."""
+def test_progress_of_examined_sessions_is_not_part_of_the_output(installation):
+    """The progress line is cleared."""
     for _ in range(3000):
         installation.add()
     words = ("list", "--label", "browser=Firefox")
@@ -127,7 +127,7 @@ def test_the_number_of_examined_sessions_is_not_part_of_the_answer(installation)
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_question_changes_nothing(installation):
+def test_ctrl_c_at_a_confirmation_changes_nothing(installation):
     installation.add("ada")
     terminal = Terminal("revoke-all", environ=installation.environ)
     terminal.read_until(lambda output: "[y/N]" in output)
@@ -137,8 +137,8 @@ def test_ctrl_c_at_a_question_changes_nothing(installation):
 
 
 @pytest.mark.slow
-def test_top_is_live_and_ends_with_ctrl_c(installation):
-    """The terminal is as before: the alternate screen is left."""
+def test_top_updates_and_stops_at_ctrl_c(installation):
+    """The terminal is restored: the alternate screen is closed."""
     installation.add("ada")
     view = Terminal("top", "--interval", "0.2", environ=installation.environ)
     view.read_until(lambda output: "ada" in output)
@@ -151,11 +151,11 @@ def test_top_is_live_and_ends_with_ctrl_c(installation):
 
 
 @pytest.mark.slow
-def test_a_measurement_leaves_nothing_after_ctrl_c(installation):
-    """The sessions that `bench` works on are deleted in any case."""
+def test_bench_deletes_its_sessions_after_ctrl_c(installation):
+    """Also if it is interrupted."""
     installation.add("ada")
     measuring = Terminal("bench", "--count", "100000", environ=installation.environ)
-    measuring.read_until(lambda output: len(output) > 200)  # the progress bar has moved
+    measuring.read_until(lambda output: len(output) > 200)  # the progress bar advanced
     assert installation.sessions.count() > 1
     measuring.type("\x03")
     assert measuring.end()[0] == 130
@@ -163,8 +163,8 @@ def test_a_measurement_leaves_nothing_after_ctrl_c(installation):
 
 
 @pytest.mark.slow
-def test_closed_streams_and_a_full_disk(installation):
-    """A redirection of the shell may close a stream; the list needs none but the output."""
+def test_exit_code_with_closed_streams_and_a_full_disk(installation):
+    """A shell redirection may close a stream; `list` needs only standard output."""
     installation.add("ada")
     command = " ".join([*SOJOURN, "list"])
     for redirection, code in (
@@ -182,8 +182,8 @@ def test_closed_streams_and_a_full_disk(installation):
 
 
 @pytest.mark.slow
-def test_a_table_in_a_closed_pipe(installation):
-    """Rich would end the process with 1, which means that nothing was found."""
+def test_table_into_a_closed_pipe_does_not_return_1(installation):
+    """Rich would exit with 1, which means "not found"."""
     for command in (["top", "--once"], ["stats"], ["list", "--json"]):
         installation.add("ada")
         with subprocess.Popen(

@@ -1,8 +1,7 @@
 """Broadcast messages that a proxy drops, duplicates or reorders.
 
 Two real servers share Valkey; the second one receives messages through a proxy that changes them,
-and a real client holds sockets there. What a gap of the connection does is tested in
-``test_broadcast.py``.
+and a real client has WebSockets open there. ``test_broadcast.py`` tests lost connections.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from tests.support.servers import browser, eventually, uvicorn
 
 pytestmark = pytest.mark.anyio
 
-#: Seconds between two rechecks where messages are dropped.
+#: Seconds between two rechecks, for tests that drop messages.
 RECHECK = 0.5
 
 
-class Place:
+class Setup:
     """Valkey, a server connected to it, and another one connected through the proxy."""
 
     def __init__(self, valkey, proxy, one, other):
@@ -45,7 +44,7 @@ class Place:
 
 
 def place_in(folder, recheck):
-    """Yield a place whose servers recheck after ``recheck`` seconds."""
+    """Yield a setup whose servers recheck after ``recheck`` seconds."""
     valkey = Valkey(folder)
     valkey.start()
     proxy = CorruptingProxy(valkey.port)
@@ -57,7 +56,7 @@ def place_in(folder, recheck):
             options = {"store": store, "secret": SECRET, "recheck_interval": recheck}
             servers.append(uvicorn("accounts", own, options=options))
         with servers[0], servers[1]:
-            yield Place(valkey, proxy, *servers)
+            yield Setup(valkey, proxy, *servers)
     finally:
         proxy.close()
         valkey.stop()
@@ -65,7 +64,7 @@ def place_in(folder, recheck):
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory):
-    """A place where only messages close sockets: a test ends before the first recheck."""
+    """A setup where only messages close sockets: a test ends before the first recheck."""
     yield from place_in(tmp_path_factory.mktemp("patient"), "1 hour")
 
 
@@ -76,14 +75,14 @@ def rechecking(tmp_path_factory):
 
 @pytest.fixture(params=["drop", "double", "swap"])
 def corrupted(request):
-    """A place and its fault; dropped messages need rechecks."""
+    """A setup and its fault; dropped messages need rechecks."""
     place = request.getfixturevalue("rechecking" if request.param == "drop" else "patient")
     place.proxy.seen = 0
     yield place, request.param
     place.proxy.fault = None
 
 
-async def test_revocations_reach_every_socket_despite_corrupted_messages(corrupted):
+async def test_revocations_close_every_socket_despite_corrupted_messages(corrupted):
     """W4, S17: once each, within a second, or at the next recheck if the message was dropped."""
     place, fault = corrupted
     async with (
@@ -115,8 +114,8 @@ async def test_revocations_reach_every_socket_despite_corrupted_messages(corrupt
     await eventually(place.usage, lambda usage: usage["connections"] == 0)
 
 
-async def test_rotations_and_changes_end_nothing_and_show_no_older_state(corrupted):
-    """W5, S17: a pushing handler sees the latest change at last, and nothing older after it."""
+async def test_rotations_and_changes_close_no_socket_and_never_show_older_data(corrupted):
+    """W5, S17: a pushing handler finally sees the latest change, and no older data after it."""
     place, fault = corrupted
     async with place.user() as user, user.socket("/push") as pushed, user.socket() as ws:
         await receive(pushed)
@@ -131,7 +130,7 @@ async def test_rotations_and_changes_end_nothing_and_show_no_older_state(corrupt
         assert json.loads(await receive(ws)) == {"n": "6"}
         found = await numbers(pushed)
         assert found == sorted(found)
-        if fault != "swap":  # the last of an odd number of messages is held for ever
+        if fault != "swap":  # the last of an odd number of messages is never forwarded
             assert await latest(pushed) == "6"
         place.proxy.fault = None
         await user.do("put?n=7")
@@ -143,12 +142,12 @@ async def test_rotations_and_changes_end_nothing_and_show_no_older_state(corrupt
 
 
 async def numbers(pushed):
-    """Return what is pushed next, in order."""
+    """Return the next pushed messages, in order."""
     return [int(json.loads(await receive(pushed)).get("n", "0")) for _ in range(10)]
 
 
 async def latest(pushed, wanted="6"):
-    """Read until something is pushed; return it."""
+    """Read until a message is pushed; return the last one."""
     async with asyncio.timeout(5):
         try:
             while (found := json.loads(await pushed.recv()).get("n")) != wanted:

@@ -30,7 +30,7 @@ class Servers:
         self.ports = ports
 
     def add_foreign_keys(self, number):
-        """Add keys of another application, in its own way: with and without hash tags."""
+        """Add keys of another application, with and without hash tags."""
         for start in range(0, number, 10_000):
             pipeline = self.client.pipeline()
             for each in range(start, min(start + 10_000, number)):
@@ -53,8 +53,8 @@ def servers(request, tmp_path):
         yield made
 
 
-def test_an_estimate_is_within_ten_percent(servers):
-    """Among 200,000 keys: of two realms, ended sessions, indexes, another application."""
+def test_estimated_count_is_within_ten_percent(servers):
+    """Among 200,000 keys of two realms, ended sessions, indexes and another application."""
     fill(servers.url, 50_000, ended=20_000, users=1_000)
     fill(servers.url, 80_000, realm="other", seed=1, users=1_000)
     servers.add_foreign_keys(70_000)
@@ -76,7 +76,7 @@ def test_an_estimate_is_within_ten_percent(servers):
 
 
 def test_few_sessions_among_many_keys_are_listed(servers):
-    """Each once; a page examines more keys where SCAN finds none."""
+    """Each once; a page examines further keys if SCAN finds no session."""
     fill(servers.url, 120, users=10)
     servers.add_foreign_keys(100_000)
 
@@ -100,8 +100,8 @@ def test_few_sessions_among_many_keys_are_listed(servers):
     assert pages < 30
 
 
-def test_large_sessions_hold_no_server(servers):
-    """1,000 of 64 KiB are read in commands of 256 at most."""
+def test_listing_large_sessions_blocks_no_server(servers):
+    """1,000 sessions of 64 KiB are read in commands of at most 256 keys."""
 
     async def work():
         sessions = Sessions(store=servers.url, secret=SECRET)

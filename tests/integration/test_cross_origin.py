@@ -17,8 +17,8 @@ def server(tmp_path):
         yield started
 
 
-def test_a_page_of_another_origin_uses_its_session(server):
-    """A23: as Vite's development server serves it."""
+def test_page_of_another_origin_uses_its_session(server):
+    """A23: for example a page of Vite's development server."""
     headers = {"origin": PAGE, "sec-fetch-site": "same-site", "accept": "application/json"}
     with httpx.Client(base_url=server.url, headers=headers) as client:
         preflight = {"access-control-request-method": "POST"}
@@ -40,8 +40,8 @@ def test_a_page_of_another_origin_uses_its_session(server):
     assert "allowed_origins" in server.log
 
 
-def test_an_event_stream_starts_before_its_first_event(server):
-    """A13: its headers are private, and do not wait."""
+def test_headers_of_an_event_stream_are_sent_before_its_first_event(server):
+    """A13: its headers are private."""
     started = time.monotonic()
     with httpx.Client(base_url=server.url) as client, client.stream("GET", "/events") as reply:
         assert time.monotonic() - started < 10
@@ -49,7 +49,7 @@ def test_an_event_stream_starts_before_its_first_event(server):
         assert reply.headers["cache-control"] == "private"
 
 
-def test_a_late_access_behind_a_known_length_is_private(server):
+def test_late_access_in_a_body_of_known_length_is_private(server):
     """A13: for visitors with and without a session."""
     with httpx.Client(base_url=server.url) as client:
         for expected in ("n=00", "n=01"):

@@ -1,4 +1,4 @@
-"""The deadline of parallel commits of one session at a server that does not answer (S12, A21)."""
+"""The deadline of parallel commits of one session while the server hangs (S12, A21)."""
 
 import asyncio
 import sqlite3
@@ -27,8 +27,8 @@ def cookie_of(context):
     return headers["set-cookie"].partition(";")[0]
 
 
-async def test_eight_tasks_wait_one_second_together(server):
-    """They do not wait one after the other, and their changes are kept."""
+async def test_commits_of_eight_tasks_share_one_deadline(server):
+    """They do not wait sequentially, and their changes are kept."""
     sessions = Sessions(store=server.url, secret=SECRET, store_timeout="1 second")
     async with sessions.open() as first:
         first.session["n"] = 0
@@ -55,8 +55,8 @@ async def test_eight_tasks_wait_one_second_together(server):
     await asyncio.sleep(0.01)
 
 
-def test_five_threads_wait_one_second_together(server):
-    """The thread whose write was sent may commit again as the last: a record names four commits."""
+def test_commits_of_five_threads_share_one_deadline(server):
+    """A record has the IDs of four commits, so the thread whose write was sent may commit last."""
     sessions = Sessions(store=server.url, secret=SECRET, store_timeout="1 second")
     with sessions.open() as first:
         first.session["n"] = 0
@@ -89,8 +89,8 @@ def test_five_threads_wait_one_second_together(server):
     sessions.close()
 
 
-async def test_a_commit_that_times_out_while_another_program_holds_the_file(tmp_path):
-    """A21: `asyncio.wait_for(session.acommit(), ...)` loses nothing and applies nothing twice."""
+async def test_commit_that_times_out_on_a_locked_file_is_applied_once(tmp_path):
+    """A21: with `asyncio.wait_for(session.acommit(), ...)`."""
     sessions = Sessions(store=f"sqlite:///{tmp_path}/sessions.db", secret=SECRET)
     async with sessions.open() as first:
         first.session.update(n=0, log=[])

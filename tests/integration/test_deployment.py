@@ -1,6 +1,6 @@
-"""The commands and files of the page on deployment: each server is started, each file is used.
+"""Each command and file of the page on deployment is executed or used.
 
-What is not installed here is skipped: nginx, Caddy, systemd.
+Programs that are not installed are skipped: nginx, Caddy, systemd.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs/production/deployment.md").r
 FILES = dict(re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^```bash\n(.*?)\n```$", PAGE, re.MULTILINE)
 
-#: What the programs of the page get for these tests.
+#: The environment of the programs of the page.
 ASGI_ROUTES = """
 
 import asyncio
@@ -96,7 +96,7 @@ def kept():
 """
 
 
-#: The workers of a server may import the application after it has begun to listen.
+#: The workers of a server may import the application after it listens.
 get = functools.partial(httpx.get, timeout=30)
 
 
@@ -111,19 +111,19 @@ def write_programs(folder: Path, more: str = "") -> None:
 
     Args:
         folder: for ``app.py`` and ``wsgi.py``.
-        more: a line that both end with.
+        more: a line appended to both.
     """
     (folder / "app.py").write_text(FILES["app.py"] + ASGI_ROUTES + more, "utf-8")
     (folder / "wsgi.py").write_text(FILES["wsgi.py"] + WSGI_ROUTES + more, "utf-8")
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words of a command whose port is a free one."""
+    """Return the arguments of a command, with a free port."""
     return [re.sub(r"\b8000$", "PORT", word) for word in shlex.split(command)]
 
 
 def count_visits(url: str, visits: int = 12) -> dict[str, str]:
-    """Visit with a new connection each time, so that several workers answer; return the cookie."""
+    """Visit with a new connection each time, so that several workers respond; return the cookie."""
     cookies: dict[str, str] = {}
     for number in range(1, visits + 1):
         answer = get(f"{url}/", cookies=cookies)
@@ -143,7 +143,7 @@ def test_the_page_has_a_command_for_each_server():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_workers_of_a_server_share_sessions_and_stop_gracefully(command, folder):
-    """A1, A6: and the changes of a request that is served during SIGTERM are kept."""
+    """A1, A6: the changes of a request in flight at SIGTERM are kept."""
     answers = []
 
     def request_slowly(address: str, cookies: dict[str, str]) -> None:
@@ -178,8 +178,8 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_server_accepts_the_scheme_of_its_proxy(command, tmp_path):
-    """A14: the cookie is that of https; see the table of the page."""
+def test_server_trusts_the_scheme_of_its_proxy(command, tmp_path):
+    """A14: the cookie is that of https, as in the table of the page."""
     words = words_of(command)
     kind = "WSGI" if "wsgi:app" in words else "ASGI"
     line = WRAPPERS.get((words[0], kind)) or WRAPPERS.get((words[0],))
@@ -208,7 +208,7 @@ CADDY = shutil.which("caddy", path=PATH)
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """Return the files of a certificate and its key, for the host of the page and this one."""
+    """Return the files of a certificate and its key, for the page's host name and localhost."""
     folder = tmp_path_factory.mktemp("certificate")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
@@ -296,8 +296,8 @@ def caddy(server, certificate, folder):
         ),
     ],
 )
-def test_a_proxy_passes_cookies_websockets_and_event_streams(proxy, certificate, folder):
-    """A14, W1: https to the proxy, http behind it, with the configuration of the page."""
+def test_proxy_forwards_cookies_websockets_and_event_streams(proxy, certificate, folder):
+    """A14, W1: https to the proxy, http to the server, with the configuration of the page."""
     import ssl
 
     context = ssl.create_default_context(cafile=str(certificate / "fullchain.pem"))
@@ -340,7 +340,7 @@ def test_a_yaml_file_is_valid(name):
     assert all(isinstance(document, dict) for document in yaml.safe_load_all(FILES[name]))
 
 
-def test_the_command_of_the_image_serves_and_is_healthy(folder):
+def test_command_of_the_container_image_serves_a_healthy_application(folder):
     compose = yaml.safe_load(FILES["compose.yaml"])
     command = json.loads(re.search(r"^CMD (\[.*\])$", PAGE, re.MULTILINE)[1])
     words = ["127.0.0.1" if word == "0.0.0.0" else word for word in command]  # noqa: S104 - compared
@@ -351,8 +351,8 @@ def test_the_command_of_the_image_serves_and_is_healthy(folder):
         subprocess.run(["python3", *probe], check=True, env={"PATH": os.environ["PATH"]})
 
 
-def test_the_server_of_the_compose_file_suits(folder):
-    """S13: its settings cause no warning at the start."""
+def test_server_of_the_compose_file_causes_no_warning(folder):
+    """S13: about its settings, at startup."""
     compose = yaml.safe_load(FILES["compose.yaml"])
     name, *options = compose["services"]["valkey"]["command"]
     assert name == "valkey-server"
@@ -370,7 +370,7 @@ def test_the_server_of_the_compose_file_suits(folder):
     assert "policy" not in (folder / "server.log").read_text()
 
 
-def test_the_probes_of_kubernetes_are_answered(folder):
+def test_kubernetes_probes_succeed(folder):
     secret, deployment, service = yaml.safe_load_all(FILES["kubernetes.yaml"])
     pod = deployment["spec"]["template"]["spec"]
     [container] = pod["containers"]
@@ -389,7 +389,7 @@ def test_the_probes_of_kubernetes_are_answered(folder):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_the_unit_of_systemd_is_valid(tmp_path):
+def test_systemd_unit_is_valid(tmp_path):
     program = tmp_path / "uvicorn"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -402,7 +402,7 @@ def test_the_unit_of_systemd_is_valid(tmp_path):
     assert lines == []
 
 
-def test_the_configuration_of_gunicorn_serves(folder):
+def test_gunicorn_configuration_serves_the_application(folder):
     """The file of the page on scaling."""
     page = (Path(__file__).parent.parent.parent / "docs/production/scaling.md").read_text("utf-8")
     [text] = re.findall(r'title="gunicorn.conf.py"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""granian: WSGI, whose status it reads when the application returns, and files through ASGI."""
+"""granian: WSGI, where it reads the status when the application returns, and files under ASGI."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def url(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["list", "generator", "iterator", "page"])
-def test_status_headers_and_cookie_arrive(url, form):
-    """A2, A13: in each form that a body can have."""
+def test_response_has_status_headers_and_cookie(url, form):
+    """A2, A13: for each form of a body."""
     with httpx.Client(base_url=url) as visitor:
         first = visitor.get(f"/{form}")
         assert (first.status_code, first.text) == (201, "visits: 1")
@@ -64,8 +64,8 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("path", ["/download", "/file", "/static/files.py"])
-def test_files_that_the_server_sends_arrive(files, path):
-    """A1, A2: granian gets the path of a file instead of its bytes (http.response.pathsend)."""
+def test_files_sent_by_the_server_have_the_session_headers(files, path):
+    """A1, A2: granian receives the path of a file (http.response.pathsend)."""
     with httpx.Client(base_url=files) as visitor:
         for _ in range(2):
             answer = visitor.get(path)

@@ -1,4 +1,4 @@
-"""WSGI under gunicorn: threads, greenlets and processes that share one session lose nothing."""
+"""WSGI under gunicorn: threads, greenlets and processes that share one session lose no change."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def gunicorn(*, workers, threads):
 
 
 async def race(url, path, cookie, requests=REQUESTS):
-    """Send requests from parallel clients with one cookie; return every answer's status."""
+    """Send requests from parallel clients with one cookie; return the status of each response."""
     numbers = iter(range(requests))
     # A connection for each request: gunicorn closes idle ones after 2 s, perhaps at the moment in
     # which a client that had to wait for the processor sends the next request.
@@ -46,7 +46,7 @@ def begin(url):
 
 
 def check(url, cookie, requests=REQUESTS):
-    """Nothing is lost; return by how many processes the requests were served."""
+    """Check that no change is lost; return the number of processes that served requests."""
     session = httpx.get(f"{url}/all", headers={"Cookie": cookie}).json()
     keys = {f"k{number}" for number in range(requests)} | {"first"}
     assert session["counter"] == requests + 1
@@ -58,7 +58,7 @@ def check(url, cookie, requests=REQUESTS):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", ["/sum", "/increment", "/stream"])
-def test_four_workers_with_threads_lose_nothing(path, tmp_path):
+def test_four_workers_with_threads_lose_no_change(path, tmp_path):
     """S10, A6 (and A11 for streams): 2,000 requests of one visitor, 64 at a time."""
     environ = {"STORE": f"sqlite:///{tmp_path}/sessions.db"}
     with serving(*gunicorn(workers=4, threads=16), folder=tmp_path, environ=environ) as url:
@@ -69,8 +69,8 @@ def test_four_workers_with_threads_lose_nothing(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/sum", "/increment", "/stream"])
-def test_the_threads_of_one_worker_lose_nothing(path, tmp_path):
-    """S10, A6: in memory, where only the threads meet."""
+def test_threads_of_one_worker_lose_no_change(path, tmp_path):
+    """S10, A6: with the memory store, where only threads compete."""
     environ = {"STORE": "memory://"}
     with serving(*gunicorn(workers=1, threads=16), folder=tmp_path, environ=environ) as url:
         cookie = begin(url)
@@ -83,7 +83,7 @@ def test_the_threads_of_one_worker_lose_nothing(path, tmp_path):
     "more",
     [pytest.param((), id="", marks=pytest.mark.slow), pytest.param(("--preload",), id="preload")],
 )
-def test_gevent_workers_lose_nothing_and_none_hangs(more, tmp_path):
+def test_gevent_workers_lose_no_change_and_do_not_hang(more, tmp_path):
     """S10, S12, A6: with --preload the store is built before gevent replaces locks and threads."""
     command = (
         *("gunicorn", "--bind", "127.0.0.1:PORT", "--worker-class", "gevent", *more),
@@ -95,7 +95,7 @@ def test_gevent_workers_lose_nothing_and_none_hangs(more, tmp_path):
         answers = asyncio.run(race(url, "/increment", cookie, 800))
         assert answers == [(200, "ok")] * 800
         assert check(url, cookie, 800) > 0
-        for number in range(20):  # these publish messages for other processes in the background
+        for number in range(20):  # these stores publish broadcasts in the background
             answer = httpx.get(f"{url}/login", params={"key": f"user {number}"})
             cookie = answer.headers["set-cookie"].split(";")[0]
             assert httpx.get(f"{url}/logout", headers={"Cookie": cookie}).text == "ok"

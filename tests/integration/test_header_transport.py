@@ -12,7 +12,7 @@ from tests.support.servers import Server, browser
 pytestmark = pytest.mark.anyio
 
 APP = "tests.integration.apps.native:app"
-#: A worker of granian that does not stop is killed then, before the test gives up.
+#: Seconds after which a hanging worker of granian is killed, before the timeout of the test.
 GRANIAN = "granian --workers-kill-timeout 5"
 UVICORN = f"uvicorn {APP} --port {{port}} --ws"
 ASGI = {
@@ -61,8 +61,8 @@ class Native:
         return connect(f"{self.url}/ws", subprotocols=offered, proxy=None)
 
 
-async def test_the_ticket_of_a_header(server):
-    """A2, A4, A7, A9: new at the login, empty at the logout."""
+async def test_ticket_in_a_header_is_replaced_at_login_and_removed_at_logout(server):
+    """A2, A4, A7, A9."""
     async with Native(server) as client:
         assert [await client.post("/count") for _ in range(2)] == [1, 2]
         before = client.ticket
@@ -77,8 +77,8 @@ async def test_the_ticket_of_a_header(server):
 @pytest.mark.parametrize(
     ("protocols", "accepted"), [(("sojourn",), "sojourn"), (("chat", "sojourn"), "chat")]
 )
-async def test_the_ticket_of_a_socket(server, protocols, accepted):
-    """W1, A18: one session for both, and the ticket is not in the answer."""
+async def test_ticket_in_a_subprotocol_has_the_session_of_the_pages(server, protocols, accepted):
+    """W1, A18: the handshake response does not contain the ticket."""
     async with Native(server) as client:
         await client.post("/count")
         async with client.connect(*protocols) as socket:
@@ -104,8 +104,8 @@ async def test_a_revocation_closes_the_socket(server):
 
 
 @pytest.mark.parametrize("name", WSGI)
-async def test_wsgi(name, tmp_path):
-    """A2, A4: through a header of its own name."""
+async def test_ticket_in_a_custom_header_under_wsgi(name, tmp_path):
+    """A2, A4."""
     with Server(WSGI[name].split(), tmp_path) as server:
         async with browser(server) as http:
             first = await http.get("/")

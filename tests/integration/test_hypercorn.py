@@ -1,4 +1,4 @@
-"""hypercorn: its asyncio worker serves sessions, its trio worker is refused with one line."""
+"""hypercorn: its asyncio worker serves sessions; its trio worker is refused."""
 
 import json
 
@@ -25,8 +25,8 @@ def hypercorn(worker):
     )
 
 
-def test_trio_is_refused_with_one_line(tmp_path, environ):
-    """Sockets too. A store would block the event loop, because it finds none to wait in."""
+def test_trio_is_refused_with_a_one_line_error(tmp_path, environ):
+    """Also WebSockets. Without asyncio, a store would make blocking calls in the event loop."""
     with serving(*hypercorn("trio"), folder=tmp_path, environ=environ) as url:
         for _ in range(3):
             answer = httpx.get(f"{url}/put?name=Ada")

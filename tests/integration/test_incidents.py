@@ -1,4 +1,4 @@
-"""What the page on incidents promises: the log of an outage, and a store restored from a backup."""
+"""Statements of the page on incidents: the log of an outage, and a store restored from a backup."""
 
 import shutil
 import time
@@ -31,8 +31,8 @@ async def home(session: SessionDep):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_an_outage_of_a_server_is_two_lines_of_the_log(tmp_path):
-    """A15: without any configuration of logging, and with requests and probes all the time."""
+def test_outage_of_a_server_is_logged_as_two_lines(tmp_path):
+    """A15: without logging configuration, during requests and probes."""
     (tmp_path / "app.py").write_text(APP)
     valkey = Valkey(tmp_path)
     valkey.start()
@@ -69,8 +69,8 @@ def test_an_outage_of_a_server_is_two_lines_of_the_log(tmp_path):
     assert SECRET not in log
 
 
-def test_a_restored_backup_revives_sessions_until_all_are_revoked(tmp_path):
-    """A7, S7: a revocation is in the store; a backup from before it does not have it."""
+def test_revoke_all_ends_sessions_of_a_restored_backup(tmp_path):
+    """A7, S7: a backup from before a revocation does not contain it."""
     file = tmp_path / "sessions.db"
 
     def opened():

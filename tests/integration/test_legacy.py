@@ -1,4 +1,4 @@
-"""Visitors of a former installation stay logged in after the switch, through every adapter."""
+"""Visitors with a session of another library stay logged in after the switch, in each adapter."""
 
 import flask
 import flask.testing
@@ -49,7 +49,7 @@ def starlette_app(**options):
 
 @pytest.fixture
 def former():
-    """The cookie of a visitor of Starlette's own sessions."""
+    """The cookie of a visitor with a session of Starlette."""
     app = starlette_app(middleware=[Middleware(SessionMiddleware, secret_key=OLD_SECRET)])
     with TestClient(app) as client:
         client.get("/login")
@@ -58,7 +58,7 @@ def former():
 
 @pytest.fixture
 def client(former):
-    """The same visitor after the switch."""
+    """A client with that cookie, after the switch."""
     app = starlette_app()
     reader = StarletteCookie(OLD_SECRET, user="user")
     sojourn.install(app, store="memory://", read_legacy=[reader], read_legacy_until=UNTIL)
@@ -68,13 +68,13 @@ def client(former):
 
 
 class TestASGI:
-    def test_the_visitor_keeps_the_cart(self, client):
+    def test_data_of_the_old_session_is_kept(self, client):
         assert client.get("/show").text == "ada 1"
         assert set(client.cookies) == {"sid"}
         assert client.get("/show").text == "ada 1"
 
-    def test_a_logout_is_final(self, client, former):
-        """A7: also for a copy of the former cookie."""
+    def test_old_cookie_is_invalid_after_a_logout(self, client, former):
+        """A7: also a copy of it."""
         client.get("/show")
         client.get("/logout")
         assert set(client.cookies) == set()
@@ -82,15 +82,15 @@ class TestASGI:
         assert client.get("/show").text == "None 0"
         assert set(client.cookies) == set()
 
-    def test_a_logout_as_the_first_request_is_final(self, client, former):
+    def test_old_cookie_is_invalid_after_a_logout_as_the_first_request(self, client, former):
         """A7."""
         client.get("/logout")
         assert set(client.cookies) == set()
         client.cookies.set("session", former, domain="testserver.local", path="/")
         assert client.get("/show").text == "None 0"
 
-    def test_a_handshake_continues_the_session(self, client):
-        """W1: the handshake answer carries both Set-Cookie headers."""
+    def test_handshake_converts_the_session(self, client):
+        """W1: the handshake response has both Set-Cookie headers."""
         with client.websocket_connect("/talk") as socket:
             headers = [value for name, value in socket.extra_headers if name == b"set-cookie"]
             assert socket.receive_text() == "ada"
@@ -105,7 +105,7 @@ def flask_app(**config):
 
 @pytest.fixture
 def flask_former():
-    """The cookie of a visitor of Flask's own sessions."""
+    """The cookie of a visitor with a session of Flask."""
     app = flask_app(SECRET_KEY=OLD_SECRET)
 
     @app.get("/")
@@ -119,7 +119,7 @@ def flask_former():
 
 
 class TestWSGI:
-    def test_the_visitor_keeps_the_cart(self, flask_former):
+    def test_data_of_the_old_session_is_kept(self, flask_former):
         def app(environ, start_response):
             session = environ["sojourn.session"]
             start_response("200 OK", [("Content-Type", "text/plain")])
@@ -140,8 +140,8 @@ class TestWSGI:
 
 class TestValkey:
     @pytest.mark.anyio
-    async def test_records_of_the_former_library_are_moved(self, tmp_path):
-        """The former records and those of sojourn in one server, read by URL."""
+    async def test_records_of_the_other_library_are_converted(self, tmp_path):
+        """Both libraries store their records in one server, given by URL."""
         server = Valkey(tmp_path)
         server.start()
         try:

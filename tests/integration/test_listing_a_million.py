@@ -1,4 +1,4 @@
-"""A million sessions in each store: the cost of a page, and how long a command holds a server."""
+"""A million sessions in each store: the time of a page, and how long a command blocks a server."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Filled:
-    """A store with a million sessions, of which the first 1,000 have ended.
+    """A store with a million sessions; the first 1,000 have expired.
 
     Attributes:
         url: of the store.
@@ -72,7 +72,7 @@ def opened(url, realm="default"):
 
 
 async def seconds_of(call, repetitions=9):
-    """Return the shortest duration of a call; other processes lengthen the others."""
+    """Return the minimum duration of several calls, because other processes delay some."""
     durations = []
     for _ in range(repetitions):
         started = time.perf_counter()
@@ -81,7 +81,7 @@ async def seconds_of(call, repetitions=9):
     return min(durations)
 
 
-def test_a_page_costs_the_same_everywhere(filled):
+def test_pages_take_the_same_time_at_every_position(filled):
     """The first page, and pages behind 100,000 sessions, with filters and without."""
 
     async def work():
@@ -120,7 +120,7 @@ def test_a_page_costs_the_same_everywhere(filled):
     assert filtered < FIRST_PAGE
 
 
-def test_a_process_of_its_own_prints_the_first_page(filled):
+def test_command_prints_the_first_page(filled):
     """Its duration, the start of Python included, is printed for the benchmark."""
     code = (
         "import sys, sojourn\n"
@@ -139,7 +139,7 @@ def test_a_process_of_its_own_prints_the_first_page(filled):
 
 
 def test_every_session_is_listed_once(filled):
-    """A million, of which those that have ended are not shown."""
+    """Expired sessions are not listed."""
 
     async def work():
         found, cursor, is_last = set(), "", False
@@ -158,7 +158,7 @@ def test_every_session_is_listed_once(filled):
     assert duplicates == 0 or filled.ports
 
 
-def test_a_count_takes_a_second_at_most(filled):
+def test_count_takes_at_most_a_second(filled):
     async def work():
         with opened(filled.url) as sessions:
             await sessions.aping()
@@ -175,7 +175,7 @@ def test_a_count_takes_a_second_at_most(filled):
     assert seconds < 1
 
 
-def test_a_user_with_very_many_sessions_has_pages(filled):
+def test_sessions_of_a_user_with_very_many_are_listed_in_pages(filled):
     async def work():
         with opened(filled.url, "one-user") as sessions:
             started = time.perf_counter()
@@ -193,8 +193,8 @@ def test_a_user_with_very_many_sessions_has_pages(filled):
     assert len(ids) == len(set(ids)) == 2_000
 
 
-def test_a_purge_leaves_live_sessions(filled):
-    """The last test: it removes what has ended. Valkey does so by itself, later."""
+def test_purge_keeps_valid_sessions(filled):
+    """The last test, because it deletes expired sessions. Valkey deletes them itself, later."""
 
     async def work():
         with opened(filled.url) as sessions:

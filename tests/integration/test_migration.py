@@ -1,4 +1,4 @@
-"""Migrations between real stores while four processes work; the copy is killed and continued."""
+"""Migrations between real stores while four processes work; the copy is killed and resumed."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ class Migration:
         self.started = 0
 
     def fill(self, url, total, used):
-        """Begin sessions in the first store: some with visitors, the others as records only."""
+        """Create sessions in the first store: some through requests, the others as records."""
 
         async def work():
             sessions = Sessions(store=url, secret=SECRET)
@@ -122,7 +122,7 @@ class Migration:
             self.stop(slot)
 
     def kill_all(self):
-        """Leave no process behind, whatever happened."""
+        """Kill the remaining processes."""
         for process, _ in self.workers.values():
             process.kill()
             process.communicate(timeout=PATIENCE)
@@ -144,7 +144,7 @@ class Migration:
         assert line == "finished True 0\n", line + rest
 
     def check(self, url):
-        """Compare a store that is used alone with what the processes have recorded."""
+        """Compare a store with the operations that the processes recorded."""
 
         async def work():
             sessions = Sessions(store=url, secret=SECRET, store_timeout="20 seconds")
@@ -169,7 +169,7 @@ class Migration:
 
 
 def left_in(url):
-    """Return how many sessions a store holds."""
+    """Return the number of sessions in a store."""
 
     async def work():
         store = open_store(url, realm="default", timeout=20.0)

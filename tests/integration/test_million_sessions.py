@@ -1,4 +1,4 @@
-"""The helper that fills a store writes what the store itself would have written."""
+"""The helper that fills a store writes the same data as the store itself."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ async def every_record(store):
     return found
 
 
-def test_it_writes_what_the_store_reads(url):
+def test_written_records_are_read_by_the_store(url):
     """Records, users and labels; the user index; a session can be revoked."""
     fill(url, 2_000, users=50, ended=10)
     fill(url, 300, realm="other", seed=1)

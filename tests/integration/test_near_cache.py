@@ -1,4 +1,4 @@
-"""A near cache in real processes over Valkey, whose subscription is cut, silenced and delayed."""
+"""A near cache in real processes over Valkey; a proxy breaks, drops or delays its subscription."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ pytestmark = pytest.mark.anyio
 #: Seconds for a message of a process to arrive on a busy machine.
 ARRIVAL = 2.0
 
-#: Seconds for a request on a busy machine; it may have begun before the end of what is measured.
+#: Seconds for a request on a busy machine, which may have started before the measured event.
 REQUEST = 1.0
 
 
 class SubscriptionProxy(Proxy):
-    """A proxy that disturbs subscriptions and nothing else.
+    """A proxy with faults for subscriptions only.
 
     Attributes:
-        silent: swallow what arrives over subscriptions, as when packets are lost.
-        late: seconds by which it is delayed.
+        silent: drop messages of subscriptions, like a network that loses packets.
+        late: seconds by which messages are delayed.
     """
 
     silent = False
@@ -69,7 +69,7 @@ def pair(valkey, folder, near_cache):
 
 @pytest.fixture(scope="module")
 def long(valkey, tmp_path_factory):
-    """Servers whose records may be ten seconds old, so that only a message can be faster."""
+    """Servers with ``near_cache`` of ten seconds, so that a fast effect is due to a message."""
     with pair(valkey, tmp_path_factory.mktemp("long"), "10 seconds") as made:
         yield made
 
@@ -129,9 +129,9 @@ class Visitor:
 ENDS = ["revoke?id={id}", "revoke_user?user=ada", "revoke_all"]
 
 
-@pytest.mark.slow  # as the others with this pair: two more servers
+@pytest.mark.slow  # like the other tests with this pair: two more servers
 @pytest.mark.parametrize("end", ENDS)
-async def test_a_message_ends_a_session_long_before_its_record_is_too_old(long, end):
+async def test_message_invalidates_a_record_before_its_maximum_age(long, end):
     """N2: within the delay of the message."""
     a, b, _ = long
     async with Visitor() as visitor, Visitor() as administrator:
@@ -143,7 +143,7 @@ async def test_a_message_ends_a_session_long_before_its_record_is_too_old(long, 
 
 
 @pytest.mark.slow  # as above
-async def test_a_late_message_ends_a_session_when_it_arrives(long):
+async def test_late_message_invalidates_the_record_when_it_arrives(long):
     """N2: until then the older record is served."""
     a, b, proxy = long
     async with Visitor() as visitor, Visitor() as administrator:
@@ -159,8 +159,8 @@ async def test_a_late_message_ends_a_session_when_it_arrives(long):
 
 
 @pytest.mark.slow  # ten seconds
-async def test_a_silent_subscription_is_noticed_long_before_a_record_is_too_old(long):
-    """N1, N2: within three seconds, and the cache is used again when messages arrive again."""
+async def test_silent_subscription_is_detected_before_the_maximum_age(long):
+    """N1, N2: within three seconds; the cache is used again when messages arrive."""
     a, b, proxy = long
     async with Visitor() as visitor, Visitor() as administrator:
         await visitor.begin(a)
@@ -179,8 +179,8 @@ async def test_a_silent_subscription_is_noticed_long_before_a_record_is_too_old(
         assert await visitor.refused_after(b, 2 * ARRIVAL) < ARRIVAL
 
 
-async def test_a_lost_message_delays_the_end_by_the_stated_time(short):
-    """N2: the subscription is silent; the record is too old after a second."""
+async def test_lost_message_delays_a_revocation_by_the_stated_time(short):
+    """N2: the subscription is silent; the maximum age is one second."""
     a, b, proxy = short
     async with Visitor() as visitor, Visitor() as administrator:
         await visitor.begin(a)
@@ -195,7 +195,7 @@ async def test_a_lost_message_delays_the_end_by_the_stated_time(short):
 
 
 @pytest.mark.slow  # eight seconds
-async def test_a_cut_subscription_delays_the_end_by_the_stated_time(short):
+async def test_broken_subscription_delays_a_revocation_by_the_stated_time(short):
     """N2: the connections break while the message is published."""
     a, b, proxy = short
     async with Visitor() as visitor, Visitor() as administrator:
@@ -209,8 +209,8 @@ async def test_a_cut_subscription_delays_the_end_by_the_stated_time(short):
             assert await visitor.is_alive(b)
 
 
-async def test_a_redirect_after_a_write_shows_the_write(short):
-    """N3, A5: a page that another process serves; both have the record in memory."""
+async def test_redirect_to_another_process_shows_the_write(short):
+    """N3, A5: both processes have the record in memory."""
     servers = short[:2]
     async with Visitor() as visitor:
         await visitor.begin(servers[0])
@@ -243,6 +243,6 @@ async def test_no_write_is_lost(short):
                     client.cookies.set(name, value)
 
         await asyncio.gather(*map(write, range(8)))
-        await asyncio.sleep(1)  # the age of records that another process has written
+        await asyncio.sleep(1)  # the maximum age of records that another process wrote
         found = await visitor.get(servers[0])
         assert sum(key.startswith("key_") for key in found) == 40

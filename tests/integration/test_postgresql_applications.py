@@ -1,6 +1,6 @@
-"""The laws of requests with the sessions in PostgreSQL, and what a visitor sees when it fails.
+"""The laws of requests over PostgreSQL, and responses during its outage.
 
-The adapters are those of ``tests/contract/test_applications.py``; only the store is another one.
+The adapters are those of ``tests/contract/test_applications.py``.
 ``tests/frameworks/test_laws_over_stores.py`` has every framework.
 """
 
@@ -21,14 +21,14 @@ HANDLERS = {"/write": write, "/read": read, "/look": look, "/login": login, "/lo
 
 
 class OnServer(OverPostgres):
-    """What an application does when its server fails, beside the laws."""
+    """Responses of an application during an outage of its server, in addition to the laws."""
 
     def outage(self, kind):
         return getattr(self.postgresql, kind)()
 
     @pytest.mark.parametrize("outage", ["refusing", "hanging"])
-    def test_visitors_meet_503_until_the_server_answers_again(self, outage):
-        """A15, S12: no cookie and no session is lost, and nothing needs a restart."""
+    def test_requests_are_503_until_the_server_is_available_again(self, outage):
+        """A15, S12: no cookie and no session is lost; the application needs no restart."""
         self.timeout = 0.5
 
         @under_loop
@@ -56,8 +56,8 @@ class OnServer(OverPostgres):
 
         law()
 
-    def test_a_page_that_can_do_without_is_served_while_the_server_is_away(self):
-        """A15: on_store_failure="anonymous": an empty session, and the cookie stays."""
+    def test_page_with_anonymous_is_served_during_an_outage(self):
+        """A15: with on_store_failure="anonymous" the session is empty and the cookie is kept."""
 
         @under_loop
         async def law():
@@ -122,7 +122,7 @@ def shared_bouncer(shared_postgresql):
 
 
 class BehindPgBouncer(OnServer):
-    """In transaction mode: each transaction may have another connection to the server."""
+    """In transaction mode: each transaction may use another connection to the server."""
 
     @pytest.fixture(autouse=True)
     def bouncer(self, shared_bouncer):

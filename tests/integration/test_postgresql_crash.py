@@ -1,6 +1,6 @@
 """A PostgreSQL server that crashes under load, and one that is replaced by its replica: S11, S12.
 
-What each durability promises is in docs/postgresql.md.
+docs/postgresql.md describes each durability.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ def report(caplog, name, lost, saves):
 
 
 @pytest.mark.parametrize("durability", ["durable", "relaxed"])
-def test_nothing_that_was_acknowledged_is_lost_with_the_server(durability, server, caplog):
-    """S11, S12: `pg_ctl stop -m immediate` three times. The loss of relaxed commits is logged."""
+def test_acknowledged_writes_survive_a_crash_of_the_server(durability, server, caplog):
+    """S11, S12: `pg_ctl stop -m immediate` three times. Lost relaxed commits are logged."""
     store = store_at(f"{server.url}?durability={durability}")
 
     def disturb(_):
@@ -74,9 +74,9 @@ def test_nothing_that_was_acknowledged_is_lost_with_the_server(durability, serve
 
 
 @pytest.mark.parametrize("durability", ["durable", "relaxed"])
-def test_no_revoked_session_comes_back_after_a_crash(durability, server):
+def test_revoked_sessions_are_not_restored_by_a_crash(durability, server):
     """S3, S8, S16: deletions and cutoffs are durable even if other commits do not wait."""
-    server.query("ALTER SYSTEM SET wal_writer_delay = '10s'")  # nothing else writes the log
+    server.query("ALTER SYSTEM SET wal_writer_delay = '10s'")  # no other writer
     server.query("SELECT pg_reload_conf()")
     store = store_at(f"{server.url}?durability={durability}")
     deleted, kept, rejected = make_record(), make_record(), login(None, "ada")
@@ -98,8 +98,8 @@ def test_no_revoked_session_comes_back_after_a_crash(durability, server):
     store.close()
 
 
-def test_threads_lose_nothing_that_was_acknowledged_with_the_server(server):
-    """S11, S12: the same without an event loop: creations and saves of eight threads."""
+def test_acknowledged_writes_of_threads_survive_a_crash_of_the_server(server):
+    """S11, S12: creations and saves of eight threads, without an event loop."""
     store = store_at(server.url)
     acknowledged, ending = {}, threading.Event()
 
@@ -114,7 +114,7 @@ def test_threads_lose_nothing_that_was_acknowledged_with_the_server(server):
                 if n % 2 and run(store.save(next_version(record), 1)) is SAVED:
                     acknowledged[record.id] = next_version(record)
             except StoreUnavailable:
-                time.sleep(0.01)  # until the server is back
+                time.sleep(0.01)  # until the server is available
 
     def crash():
         for _ in range(CRASHES):
@@ -129,7 +129,7 @@ def test_threads_lose_nothing_that_was_acknowledged_with_the_server(server):
     assert len(acknowledged) > 100
     for record in acknowledged.values():
         found = run(recovered(lambda record=record: store.load(record.id)))
-        # A save whose answer was lost may have been stored.
+        # A save whose reply was lost may have been stored.
         assert found in (record, next_version(record))
     store.close()
 
@@ -150,7 +150,7 @@ def url_of(*servers):
 
 
 def test_a_promoted_replica_is_used_without_a_restart(pair, caplog):
-    """S11, S12: under load; nothing that a synchronous replica has acknowledged is lost."""
+    """S11, S12: under load; writes acknowledged by a synchronous replica are kept."""
     primary, replica = pair
     store = store_at(url_of(primary, replica))
 
@@ -177,8 +177,8 @@ def test_a_promoted_replica_is_used_without_a_restart(pair, caplog):
 
 
 @pytest.mark.parametrize("first", ["the primary", "the replica"])
-def test_the_primary_is_found_at_any_position_of_the_url(pair, first):
-    """S12: and a replica alone is unavailable for writes."""
+def test_primary_is_found_at_any_position_of_the_url(pair, first):
+    """S12: a replica alone is unavailable for writes."""
     primary, replica = pair
     ordered = pair if first == "the primary" else reversed(pair)
     store = store_at(url_of(*ordered))
@@ -193,8 +193,8 @@ def test_the_primary_is_found_at_any_position_of_the_url(pair, first):
     alone.close()
 
 
-def test_a_hanging_primary_is_left_for_the_promoted_replica(pair):
-    """S12: its connections stay open, and it accepts new ones without an answer."""
+def test_store_fails_over_from_a_hanging_primary_to_the_promoted_replica(pair):
+    """S12: its connections stay open, and it accepts new ones without replying."""
     primary, replica = pair
     store = store_at(url_of(primary, replica))
     record = make_record()

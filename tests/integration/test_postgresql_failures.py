@@ -47,7 +47,7 @@ def shared_server():
 
 @pytest.fixture
 def own_server(shared_server):
-    """A server of these tests alone, for what would disturb others."""
+    """A server for these tests only, for faults that would affect other tests."""
     with shared_server.admin(options="-c default_transaction_read_only=off") as admin:
         admin.execute("ALTER ROLE postgres RESET ALL")
     shared_server.reset()
@@ -57,7 +57,7 @@ def own_server(shared_server):
 
 @contextmanager
 def holding(server, lock, *parameters):
-    """Hold a lock, such as that of a migration or of another program, inside the block."""
+    """Inside the block, hold a lock, such as that of a migration."""
     with server.admin() as admin:
         admin.execute("BEGIN")
         admin.execute(lock, parameters)
@@ -75,8 +75,8 @@ def waiting(server):
 
 
 @WAYS
-def test_a_locked_table_costs_one_deadline_and_leaves_nothing_waiting(way, postgresql):
-    """S12: the statement is cancelled, or it would be executed after its call has failed."""
+def test_call_on_a_locked_table_fails_at_its_deadline_and_cancels_its_statement(way, postgresql):
+    """S12: otherwise the statement would be executed after its call failed."""
 
     async def check():
         store = store_at(postgresql.url)
@@ -99,7 +99,7 @@ def test_a_locked_table_costs_one_deadline_and_leaves_nothing_waiting(way, postg
 @pytest.mark.slow
 @WAYS
 def test_a_locked_row_delays_its_own_session_only(way, postgresql):
-    """S12: loads never wait, and saves of others succeed in later batches."""
+    """S12: loads never wait; saves of other sessions succeed in later batches."""
 
     async def check():
         store = store_at(postgresql.url)
@@ -123,8 +123,8 @@ def test_a_locked_row_delays_its_own_session_only(way, postgresql):
 @pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
-def test_the_timeouts_of_the_server_are_failures_of_the_store(way, setting, own_server):
-    """S12: an administrator has limited statements; the limit ends before our deadline."""
+def test_statement_timeout_of_the_server_is_a_store_failure(way, setting, own_server):
+    """S12: an administrator set a statement_timeout that is shorter than the deadline."""
 
     async def check():
         store = store_at(own_server.url)
@@ -148,7 +148,7 @@ def test_the_timeouts_of_the_server_are_failures_of_the_store(way, setting, own_
 
 @pytest.mark.slow
 @WAYS
-def test_sessions_that_are_idle_may_be_ended_by_the_server(way, own_server):
+def test_connection_closed_by_idle_session_timeout_is_replaced(way, own_server):
     """S12: idle_session_timeout closes a connection between two calls."""
 
     async def check():
@@ -158,7 +158,7 @@ def test_sessions_that_are_idle_may_be_ended_by_the_server(way, own_server):
         own_server.query("ALTER ROLE postgres SET idle_session_timeout = '50ms'")
         for version in range(1, 4):
             terminate_connections(own_server)
-            await sleep(0.2)  # longer than the server waits
+            await sleep(0.2)  # longer than the server's timeout
             assert await store.save(next_version(record), version) is SAVED
             record = next_version(record)
         store.close()
@@ -173,7 +173,7 @@ def test_sessions_that_are_idle_may_be_ended_by_the_server(way, own_server):
 @pytest.mark.slow
 @WAYS
 def test_too_many_connections_are_reported(way):
-    """S12: and the first call after one is free succeeds."""
+    """S12: the first call after a connection is free succeeds."""
     options = {"max_connections": "5", "superuser_reserved_connections": "0"}
     server = Postgres(options | {"max_wal_senders": "0"})
     server.start()
@@ -203,7 +203,7 @@ def test_too_many_connections_are_reported(way):
 
 @WAYS
 def test_a_store_keeps_three_connections_for_any_number_of_callers(way, postgresql):
-    """S18: for each loop and for all threads; a server has a hundred for all of its clients."""
+    """S18: per event loop, and for all threads; a server has a hundred for all clients."""
 
     async def check():
         store = store_at(postgresql.url)
@@ -224,8 +224,8 @@ def test_a_store_keeps_three_connections_for_any_number_of_callers(way, postgres
 @pytest.mark.slow
 @WAYS
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_restarted_server_is_used_again_without_a_word(way, mode, own_server):
-    """S12: no task, no connection and no wait is left, and nothing acknowledged is lost."""
+def test_store_reconnects_to_a_restarted_server(way, mode, own_server):
+    """S12: no task or connection remains, and no acknowledged write is lost."""
 
     async def check():
         store = store_at(own_server.url)
@@ -258,12 +258,12 @@ async def increment(store, record):
         else:
             assert answer.newer.version - current.version in (0, 1)
             current = answer.newer
-        await sleep(0.005)  # so that there is something to disturb
+        await sleep(0.005)  # so that a fault interrupts some of them
     return await recovered(functools.partial(store.load, record.id)) == current
 
 
 def terminate_connections(server):
-    """End all connections as an administrator does."""
+    """Terminate all connections, as an administrator may."""
     server.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -271,8 +271,8 @@ def terminate_connections(server):
 
 
 @WAYS
-def test_terminated_connections_under_load_lose_nothing(way, postgresql):
-    """S10, S12: an administrator ends all connections again and again."""
+def test_terminated_connections_under_load_lose_no_acknowledged_save(way, postgresql):
+    """S10, S12: all connections are terminated repeatedly."""
 
     async def check():
         store = store_at(postgresql.url)
@@ -310,7 +310,7 @@ def test_terminated_connections_under_load_lose_nothing(way, postgresql):
 @pytest.mark.slow
 @WAYS
 def test_a_server_that_became_read_only_is_unavailable(way, own_server):
-    """S12: as after a switch of primary and replica; loads go on."""
+    """S12: as after a failover; loads still succeed."""
 
     async def check():
         store = store_at(own_server.url)
@@ -318,7 +318,7 @@ def test_a_server_that_became_read_only_is_unavailable(way, own_server):
         await store.create(record)
         own_server.query("ALTER ROLE postgres SET default_transaction_read_only = on")
         terminate_connections(own_server)
-        await sleep(0.05)  # the end of a connection reaches this process
+        await sleep(0.05)  # this process detects the closed connections
         await fails_within(store.save(next_version(record), 1), match="read-only")
         assert await store.load(record.id) == record
         with own_server.admin(options="-c default_transaction_read_only=off") as admin:
@@ -354,8 +354,8 @@ def small_disk():
 @pytest.mark.slow
 @WAYS
 def test_a_full_disk_is_unavailable_for_writes_only(way, small_disk):
-    """S12: reads go on, nothing acknowledged is lost, and space ends the failure."""
-    # The log of changes is allocated beforehand, as on a disk of its own.
+    """S12: reads still succeed, no acknowledged write is lost, and free space ends the failure."""
+    # The write-ahead log is allocated in advance, as on a separate disk.
     options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "autovacuum": "off"}
     server = Postgres(options, folder=small_disk)
     server.start()
@@ -397,7 +397,7 @@ async def create_until_full(store, body, created):
 
 
 def fill(folder, left=4 << 20):
-    """Fill a file system except for some bytes."""
+    """Fill a file system up to some bytes."""
     status = os.statvfs(folder)
     size = status.f_bavail * status.f_frsize - left
     with Path(folder, "filler").open("wb") as file:
@@ -419,8 +419,8 @@ def without_deadlocks(own_server):
     assert own_server.log.count("deadlock detected") == before
 
 
-class Disorder:
-    """Saves, touches, deletions and creations of the same sessions, in another order each time.
+class RandomOrder:
+    """Saves, touches, deletions and creations of the same sessions, in a random order each time.
 
     Args:
         seed: of the order.
@@ -432,13 +432,13 @@ class Disorder:
         self._order = random.Random(seed)
 
     async def in_tasks(self):
-        """Make the calls of a round in one tick, so that they are one batch."""
+        """Make the calls of a round in one tick, so that they form one batch."""
         for version in range(1, 16):
             for result in await asyncio.gather(*self._calls(version)):
                 self._check(result)
 
     def in_threads(self):
-        """Make the calls of a round in threads, so that they are a few batches."""
+        """Make the calls of a round in threads, so that they form a few batches."""
         for version in range(1, 16):
             in_threads(*(lambda c=call: self._check(run(c)) for call in self._calls(version)))
 
@@ -465,14 +465,14 @@ class Disorder:
 
 @WAYS
 def test_batches_in_opposite_order_never_deadlock(way, own_server, without_deadlocks):
-    """S12, S13: four stores, which stand for four processes, write the same sessions."""
+    """S12, S13: four stores, which represent four processes, write the same sessions."""
 
     async def check():
         records = [make_record() for _ in range(60 if way is with_loop else 12)]
         stores = [store_at(own_server.url, timeout=10) for _ in range(4)]
         for record in records:
             await stores[0].create(record)
-        disorders = [Disorder(store, records, seed) for seed, store in enumerate(stores)]
+        disorders = [RandomOrder(store, records, seed) for seed, store in enumerate(stores)]
         if way is with_loop:
             await asyncio.gather(*(each.in_tasks() for each in disorders))
         else:
@@ -487,7 +487,7 @@ def test_batches_in_opposite_order_never_deadlock(way, own_server, without_deadl
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", [LimitPolicy.EVICT_OLDEST, LimitPolicy.EVICT_IDLEST])
 def test_evictions_among_saves_never_deadlock(policy, own_server, without_deadlocks):
-    """S12, S13: logins evict sessions that others save, touch and delete in the same moment."""
+    """S12, S13: logins evict sessions that others save, touch and delete at the same time."""
 
     async def check():
         stores = [store_at(own_server.url, timeout=10) for _ in range(3)]
@@ -525,7 +525,7 @@ def test_evictions_among_saves_never_deadlock(policy, own_server, without_deadlo
 
 
 def test_two_purges_among_saves_remove_each_expired_session_once(own_server, without_deadlocks):
-    """S8: neither waits for the other, and no live session is removed."""
+    """S8: neither waits for the other; no valid session is removed."""
     at = now()
     dead = [make_record(seen_at=at - 3 * HOUR, created_at=at - 3 * HOUR) for _ in range(2_000)]
     alive = [make_record() for _ in range(200)]
@@ -565,8 +565,8 @@ def test_two_purges_among_saves_remove_each_expired_session_once(own_server, wit
 
 
 @pytest.mark.slow
-def test_a_server_that_restarts_during_listen_is_listened_to_again(own_server):
-    """S17, S12: a gap is reported, and later messages arrive; nothing is left after the end."""
+def test_subscription_is_restored_after_a_restart_of_the_server(own_server):
+    """S17, S12: a gap is reported, later messages arrive, and close releases everything."""
     store, other = (store_at(own_server.url) for _ in range(2))
     received = queue.SimpleQueue()
     subscription = store.subscribe(received.put, lambda: received.put("gap"))
@@ -585,8 +585,8 @@ def test_a_server_that_restarts_during_listen_is_listened_to_again(own_server):
 
 
 @pytest.mark.slow
-def test_publishing_to_a_locked_out_server_fails_within_the_deadline(own_server):
-    """S12, S17: the caller learns that the message was not sent."""
+def test_publish_to_an_unreachable_server_fails_within_the_deadline(own_server):
+    """S12, S17: the caller gets the error."""
 
     async def check():
         store = store_at(own_server.url)

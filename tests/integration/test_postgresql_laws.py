@@ -1,6 +1,6 @@
 """The laws of stores on the system's PostgreSQL, Debian's 15 for example, and with other options.
 
-``tests/unit/stores/postgresql/test_store.py`` has those on the newest server.
+``tests/unit/stores/postgresql/test_store.py`` runs them on the newest server.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""PostgresStore over a network that cuts, delays and swallows: S12 and S13, through a proxy."""
+"""PostgresStore over a network that breaks connections, delays and drops data: S12 and S13."""
 
 import asyncio
 import contextlib
@@ -31,8 +31,8 @@ def proxy(postgresql):
 
 
 @WAYS
-def test_a_blackholed_server_costs_one_deadline_and_then_little(way, proxy):
-    """S12: packets vanish; the first caller waits its deadline, later ones a quarter of it."""
+def test_unreachable_server_costs_the_first_caller_one_deadline_and_later_ones_less(way, proxy):
+    """S12: packets are dropped; later callers wait a quarter of the deadline."""
 
     async def check():
         store = store_at(proxy.url)
@@ -54,8 +54,8 @@ def test_a_blackholed_server_costs_one_deadline_and_then_little(way, proxy):
 
 @WAYS
 @pytest.mark.parametrize("how", ["cut", "half_close"])
-def test_a_broken_idle_connection_is_replaced(way, how, proxy):
-    """S12: an idle connection that ended in any way is replaced before it is used."""
+def test_broken_idle_connection_is_replaced(way, how, proxy):
+    """S12: before its next use, for each kind of break."""
 
     async def check():
         store = store_at(proxy.url)
@@ -63,11 +63,11 @@ def test_a_broken_idle_connection_is_replaced(way, how, proxy):
         await store.create(record)
         for version in range(1, 4):
             getattr(proxy, how)()
-            await sleep(0.05)  # the end of a stream reaches another thread of this machine
+            await sleep(0.05)  # another thread receives the end of the stream
             assert await store.save(next_version(record), version) is SAVED
             record = next_version(record)
         assert await store.load(record.id) == record
-        assert proxy.opened <= 5  # loads have a connection of their own
+        assert proxy.opened <= 5  # loads use a separate connection
         store.close()
 
     way(check())
@@ -75,8 +75,8 @@ def test_a_broken_idle_connection_is_replaced(way, how, proxy):
 
 @pytest.mark.slow
 @WAYS
-def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
-    """S12: slower than usual is no failure; slower than the deadline is."""
+def test_slow_server_is_awaited_up_to_the_deadline(way, proxy):
+    """S12: a reply after the deadline is a failure."""
 
     async def check():
         store = store_at(proxy.url)
@@ -93,8 +93,8 @@ def test_a_slow_server_is_waited_for_within_the_deadline(way, proxy):
     way(check())
 
 
-def test_reads_survive_a_connection_that_breaks_under_way(proxy):
-    """S12: an idempotent statement is retried on a new connection; a save never is."""
+def test_read_is_retried_if_its_connection_breaks_in_flight(proxy):
+    """S12: idempotent statements are retried on a new connection; a save never is."""
 
     async def check():
         store = store_at(proxy.url)
@@ -103,7 +103,7 @@ def test_reads_survive_a_connection_that_breaks_under_way(proxy):
         await store.load(record.id)
         proxy.delay = 0.2
         load = asyncio.ensure_future(store.load(record.id))
-        await asyncio.sleep(0.1)  # it has been sent, and its answer is on the way
+        await asyncio.sleep(0.1)  # it was sent, and its reply is delayed
         proxy.cut()
         proxy.delay = 0.0
         assert await load == record
@@ -121,8 +121,8 @@ def test_reads_survive_a_connection_that_breaks_under_way(proxy):
 
 
 @pytest.mark.slow
-def test_more_calls_than_a_batch_has_room_for_keep_their_deadline(proxy):
-    """S12: those in the last of many batches do not wait for each of the others, too."""
+def test_calls_of_many_batches_keep_their_deadline(proxy):
+    """S12: calls in the last batch do not wait for the deadline of each batch before."""
 
     async def check():
         store = store_at(proxy.url)
@@ -141,8 +141,8 @@ def test_more_calls_than_a_batch_has_room_for_keep_their_deadline(proxy):
     with_loop(check())
 
 
-def test_a_cancelled_caller_affects_no_other_of_its_batch(proxy):
-    """S13: and the connection is used on."""
+def test_cancelled_caller_does_not_affect_other_callers_of_its_batch(proxy):
+    """S13: the connection is used again."""
 
     async def check():
         store = store_at(proxy.url)
@@ -150,7 +150,7 @@ def test_a_cancelled_caller_affects_no_other_of_its_batch(proxy):
         await asyncio.gather(*map(store.create, records))
         proxy.delay = 0.1
         saves = [asyncio.ensure_future(store.save(next_version(r), 1)) for r in records]
-        await asyncio.sleep(0.05)  # they were sent, and the answer is on the way
+        await asyncio.sleep(0.05)  # they were sent, and the reply is delayed
         for save in saves[::2]:
             save.cancel()
         assert await asyncio.gather(*saves[1::2]) == [SAVED] * 10
@@ -168,7 +168,7 @@ def test_a_cancelled_caller_affects_no_other_of_its_batch(proxy):
 
 @pytest.mark.slow
 def test_connections_cut_under_load_lose_no_acknowledged_save(proxy):
-    """S10, S12: eight sessions; the version is at least the last that was acknowledged."""
+    """S10, S12: the version of each session is at least the last acknowledged one."""
 
     async def check():
         store = store_at(proxy.url)
@@ -185,12 +185,12 @@ def test_connections_cut_under_load_lose_no_acknowledged_save(proxy):
                         current = acknowledged = next_version(current)
                     else:
                         current = await store.load(record.id)
-                await asyncio.sleep(0.001)  # so that there is something to disturb
+                await asyncio.sleep(0.001)  # so that a fault interrupts some of them
             return acknowledged
 
         writers = [asyncio.ensure_future(write(record)) for record in records]
         for _ in range(20):
-            await asyncio.sleep(0.03)  # the time between two disturbances
+            await asyncio.sleep(0.03)  # the time between two faults
             proxy.cut()
         ending.set()
         for acknowledged in await asyncio.gather(*writers):

@@ -18,7 +18,7 @@ WHOLE = pytest.param(64, 2000, marks=pytest.mark.slow)
 
 
 def options_for(url):
-    """Return options with which requests of one session wait for each other on a busy machine."""
+    """Return options whose timeouts suffice for parallel requests on a busy machine."""
     return {
         "store": url,
         "store_timeout": "30 seconds",
@@ -29,7 +29,7 @@ def options_for(url):
 
 
 async def race(url, folder, *, clients, requests, path="/count"):
-    """Increment a counter with many clients through four workers, and check that none is lost."""
+    """Increment a counter with many clients through four workers; check its final value."""
     with uvicorn("shop", folder, workers=4, options=options_for(url)) as server:
         cookie = await begin(server)
         answered = await Load(server, cookie, path, clients=clients, requests=requests).run()
@@ -41,20 +41,20 @@ async def race(url, folder, *, clients, requests, path="/count"):
 
 
 @pytest.mark.parametrize(("clients", "requests"), [(16, 100), WHOLE])
-async def test_four_workers_lose_nothing(postgresql, tmp_path, clients, requests):
+async def test_four_workers_lose_no_assignment_of_a_sum(postgresql, tmp_path, clients, requests):
     """A6, S10: `session["counter"] += 1` with merge={"counter": "sum"}."""
     await race(postgresql.url, tmp_path, clients=clients, requests=requests)
 
 
 @pytest.mark.slow
-async def test_four_workers_that_increment_lose_nothing(postgresql, tmp_path):
+async def test_four_workers_lose_no_increment(postgresql, tmp_path):
     """A6, S10: `session.increment("counter")`."""
     await race(postgresql.url, tmp_path, clients=64, requests=2000, path="/increment")
 
 
 @NEEDS_PGBOUNCER
 @pytest.mark.slow
-async def test_four_workers_behind_pgbouncer_lose_nothing(postgresql, tmp_path):
+async def test_four_workers_behind_pgbouncer_lose_no_change(postgresql, tmp_path):
     """A6, S10: in transaction mode, each commit over any connection to the server."""
     bouncer = PgBouncer(postgresql)
     bouncer.start()
@@ -67,7 +67,7 @@ async def test_four_workers_behind_pgbouncer_lose_nothing(postgresql, tmp_path):
 
 @NEEDS_INSTALLED
 @pytest.mark.slow
-async def test_four_workers_on_the_installed_server_lose_nothing(tmp_path):
+async def test_four_workers_on_the_installed_server_lose_no_change(tmp_path):
     """A6, S10: on the system's PostgreSQL."""
     server = Postgres(programs=INSTALLED)
     server.start()
@@ -78,7 +78,7 @@ async def test_four_workers_on_the_installed_server_lose_nothing(tmp_path):
 
 
 @pytest.mark.slow
-async def test_killed_workers_lose_nothing_that_was_answered(postgresql, tmp_path):
+async def test_killed_workers_lose_no_acknowledged_change(postgresql, tmp_path):
     """S11: kill -9 of workers under load; their transactions are rolled back or complete."""
     clients, requests = 64, 2000
     with uvicorn("shop", tmp_path, workers=4, options=options_for(postgresql.url)) as server:
@@ -86,7 +86,7 @@ async def test_killed_workers_lose_nothing_that_was_answered(postgresql, tmp_pat
         load = Load(server, cookie, "/count", clients=clients, requests=requests)
         running = asyncio.create_task(load.run())
         for part in range(requests // 8, requests // 2 + 1, requests // 8):
-            with suppress(ProcessLookupError):  # killed before, and none was faster since
+            with suppress(ProcessLookupError):  # killed before; no other worker responded since
                 os.kill(await load.reach(part), signal.SIGKILL)
         answered = await running
         page = await show(server, cookie)

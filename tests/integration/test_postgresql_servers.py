@@ -1,4 +1,4 @@
-"""The PostgreSQL servers of the tests start quickly and leave nothing behind."""
+"""The PostgreSQL servers of the tests start and are removed completely."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def server():
     server.remove()
 
 
-def test_a_removed_server_leaves_nothing():
+def test_removed_server_leaves_no_process_and_no_file():
     server = Postgres()
     server.start()
     folder, processes = server.folder, server.processes()
@@ -29,7 +29,7 @@ def test_a_removed_server_leaves_nothing():
     assert not server.is_running
 
 
-def test_a_server_that_does_not_start_reports_why_and_leaves_nothing():
+def test_server_that_does_not_start_reports_the_cause_and_is_removed():
     server = Postgres({"no_such_option": "1"})
     with pytest.raises(AssertionError, match="it ended") as caught:
         server.start()
@@ -39,7 +39,7 @@ def test_a_server_that_does_not_start_reports_why_and_leaves_nothing():
 
 
 @pytest.mark.slow
-def test_data_survives_a_restart_but_not_a_reset(server):
+def test_data_is_kept_by_a_restart_and_deleted_by_a_reset(server):
     server.query("CREATE TABLE kept (id int)")
     for mode in ("fast", "immediate"):
         server.restart(mode)
@@ -50,13 +50,13 @@ def test_data_survives_a_restart_but_not_a_reset(server):
 
 
 @pytest.mark.slow
-def test_a_hanging_server_answers_neither_old_nor_new_connections(server):
+def test_hanging_server_replies_on_no_connection(server):
     with server.admin() as connection:
         with server.hanging():
             with pytest.raises(psycopg.OperationalError, match="timeout expired"):
                 psycopg.connect(server.url, connect_timeout=2)
             states = [Path(f"/proc/{pid}/stat").read_text() for pid in server.processes()]
-            # Z: a process that had ended before, which the postmaster cannot reap.
+            # Z: a zombie, which the stopped postmaster cannot reap.
             assert {state.rpartition(")")[2].split()[0] for state in states} <= {"T", "Z"}
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
@@ -79,7 +79,7 @@ def test_a_promoted_replica_has_the_data_and_accepts_writes(server):
 
 @pytest.mark.slow
 @NEEDS_INSTALLED
-def test_the_installed_server_runs_beside_that_of_the_package(server):
+def test_installed_server_and_packaged_server_run_in_parallel(server):
     other = Postgres(programs=INSTALLED)
     other.start()
     try:

@@ -1,4 +1,4 @@
-"""Many clients change one session through several workers: no answered write is lost.
+"""Many clients change one session through several workers: no acknowledged write is lost.
 
 Full races are marked slow; a smaller one of each kind always runs.
 """
@@ -35,10 +35,10 @@ async def show(server, cookie):
 
 
 class Load:
-    """Requests from many clients at once, each with a number of its own.
+    """Requests from many parallel clients, each with a unique number.
 
     Attributes:
-        answered: the number of each answered request, and the process that answered it, in order.
+        answered: number and process of each request that got a response, in order.
     """
 
     def __init__(self, server, cookie, path, *, clients, requests):
@@ -55,7 +55,7 @@ class Load:
         return self.answered
 
     async def _client(self):
-        # A connection for each request, or the first worker to wake would take them all for good.
+        # A connection for each request; otherwise the first worker would accept all connections.
         limits = httpx.Limits(max_keepalive_connections=0)
         async with browser(self._server, headers=self._cookie, limits=limits) as client:
             for n in self._numbers:
@@ -66,7 +66,7 @@ class Load:
                     self._progress.set()
 
     async def reach(self, count):
-        """Wait until this many were answered; return the process that answered last."""
+        """Wait for this number of responses; return the process of the last one."""
         while len(self.answered) < count:
             self._progress.clear()
             await self._progress.wait()
@@ -74,7 +74,7 @@ class Load:
 
 
 def check(page, answered):
-    """Everything whose answer arrived is there."""
+    """Check that the change of each request with a response is stored."""
     missing = [n for n in answered if page.get(f"key-{n}") != n or n not in page["nested"]]
     assert missing == []
 
@@ -83,7 +83,7 @@ class TestRace:
     @pytest.mark.timeout(180)
     @pytest.mark.parametrize("path", ["/count", "/increment"])
     @pytest.mark.parametrize(("clients", "requests"), [(16, 200), WHOLE])
-    async def test_parallel_requests_of_one_session_lose_nothing(
+    async def test_parallel_requests_of_one_session_lose_no_change(
         self, tmp_path, path, clients, requests
     ):
         """A6, S10: `session["counter"] += 1` with merge={"counter": "sum"}, and `increment`."""
@@ -97,8 +97,8 @@ class TestRace:
         check(page, answered)
         assert len(set(answered.values())) > 1, "only one worker took part"
 
-    async def test_memory_store_with_one_worker_loses_nothing(self, tmp_path):
-        """A6: the same where requests only interleave."""
+    async def test_memory_store_with_one_worker_loses_no_change(self, tmp_path):
+        """A6: the requests interleave in one process."""
         options = {"store": "memory://", "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
         with uvicorn("shop", tmp_path, options=options) as server:
             cookie = await begin(server)
@@ -111,23 +111,24 @@ class TestRace:
 class TestCrash:
     @pytest.mark.timeout(180)
     @pytest.mark.parametrize(("clients", "requests"), [(8, 300), WHOLE])
-    async def test_killed_worker_loses_nothing_that_was_answered(self, tmp_path, clients, requests):
-        """S11: kill -9 of workers under load; then of everything, and a restart."""
+    async def test_killed_worker_loses_no_acknowledged_change(self, tmp_path, clients, requests):
+        """S11: kill -9 of workers under load; then of all processes, and a restart."""
         options = {"store": STORE, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
         workers = clients // 16 or 2
         with uvicorn("shop", tmp_path, workers=workers, options=options) as server:
             cookie = await begin(server)
             load = Load(server, cookie, "/count", clients=clients, requests=requests)
             running = asyncio.create_task(load.run())
-            for part in range(requests // 16, requests // 2 + 1, requests // 16):  # some will hit
-                with suppress(ProcessLookupError):  # killed before, and none was faster since
+            # Some of these kills interrupt a request.
+            for part in range(requests // 16, requests // 2 + 1, requests // 16):
+                with suppress(ProcessLookupError):  # killed before; no other worker responded since
                     os.kill(await load.reach(part), signal.SIGKILL)
             answered = await running
             server.kill()
             server.start(server.port)
             page = await show(server, cookie)
         check(page, answered)
-        # A request whose answer was lost may have been stored: at most those that failed.
+        # The change of a request without a response may be stored: at most those that failed.
         assert len(answered) <= page["counter"] <= requests
         assert len(answered) < requests, "no request was under way when the worker was killed"
         with closing(sqlite3.connect(tmp_path / "sessions.db")) as database:
@@ -138,7 +139,7 @@ class TestRedirect:
     @pytest.mark.timeout(180)
     @pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.slow)])
     async def test_redirect_after_a_write_never_shows_the_old_value(self, tmp_path, times):
-        """A5: the follow-up goes to another process."""
+        """A5: another process serves the redirect."""
         other = tmp_path / "b"
         other.mkdir()
         options = {"store": f"sqlite:///{tmp_path}/sessions.db"}

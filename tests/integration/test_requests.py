@@ -36,7 +36,7 @@ async def until(client, key):
 
 
 def raw_request(server, client, path):
-    """Send a request by hand, to leave when we like."""
+    """Send a request over a raw socket, to disconnect at a chosen time."""
     cookie = "; ".join(f"{c.name}={c.value}" for c in client.cookies.jar)
     raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     raw.sendall(
@@ -52,7 +52,7 @@ async def test_stream_changes_are_stored_at_its_end(client):
     assert (page["began"], page["pieces"], page["ended"]) == (True, 5, True)
 
 
-async def test_stream_changes_are_stored_when_the_client_leaves(server, client):
+async def test_stream_changes_are_stored_when_the_client_disconnects(server, client):
     """A11."""
     with raw_request(server, client, "/stream?n=100000") as raw:
         received = b""
@@ -63,8 +63,8 @@ async def test_stream_changes_are_stored_when_the_client_leaves(server, client):
     assert page["began"] is True
 
 
-async def test_client_that_disconnects_early_stores_nothing_unpromised(server, client):
-    """A12: this server does not notify the handler; it finishes, and its session is consistent.
+async def test_request_of_a_disconnected_client_is_stored_completely(server, client):
+    """A12: this server does not notify the handler, so the handler finishes.
 
     Where a framework cancels the handler, its changes are dropped: see ``tests/contract``.
     """
@@ -78,7 +78,7 @@ async def test_client_that_disconnects_early_stores_nothing_unpromised(server, c
 
 
 async def test_interleaved_requests_never_see_each_others_session(server):
-    """A16: 200 visitors at once, twice, over kept connections."""
+    """A16: 200 parallel visitors, twice, over persistent connections."""
 
     async def visit(client, n):
         first = await client.get(f"/whose?n={n}")
@@ -99,7 +99,7 @@ async def test_interleaved_requests_never_see_each_others_session(server):
 
 
 async def test_uninstall_on_a_running_server(tmp_path):
-    """A20: requests and sockets under way finish with their session, later ones have none."""
+    """A20: requests in flight and open sockets keep their session; later ones have none."""
     with uvicorn("shop", tmp_path) as server:
         async with browser(server) as client:
             await client.get("/put", params={"name": "Ada"})

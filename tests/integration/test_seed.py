@@ -45,7 +45,7 @@ def cookies(client):
 
 
 async def message(server, path, headers=None):
-    """Send one message to a socket; return the answer and the handshake's headers."""
+    """Send one message to a socket; return the reply and the headers of the handshake."""
     async with connect(server.socket_url + path, additional_headers=headers) as ws:
         await ws.send("count")
         async with asyncio.timeout(10):
@@ -53,7 +53,7 @@ async def message(server, path, headers=None):
 
 
 async def test_installed_in_one_call(tmp_path):
-    """`sojourn.install(app)` and nothing else: several workers, and a restart."""
+    """Only `sojourn.install(app)`: several workers, and a restart."""
     with uvicorn("plain", tmp_path, workers=2) as server:
         processes = set()
         async with browser(server, limits=httpx.Limits(max_keepalive_connections=0)) as client:
@@ -71,7 +71,7 @@ async def test_installed_in_one_call(tmp_path):
 
 
 async def test_removed_again_on_a_running_server(tmp_path):
-    """`sojourn.uninstall(app)`; installed again, the records are still there."""
+    """`sojourn.uninstall(app)`; after a second install the records are still stored."""
     with uvicorn("plain", tmp_path) as server:
         # This server closes a connection after a 500, so none of them is used twice.
         async with browser(server, limits=httpx.Limits(max_keepalive_connections=0)) as client:
@@ -85,11 +85,11 @@ async def test_removed_again_on_a_running_server(tmp_path):
 
 
 async def test_options_cookie_secret_and_timeout(server, client, tmp_path):
-    """cookie=, secret= and timeout= change what a client sees; a weak secret is refused."""
+    """cookie=, secret= and timeout= take effect; a weak secret is refused."""
     assert await text(client, "/optioned/") == "1"
     assert [c.name for c in client.cookies.jar] == ["__ssid"]
     assert await text(client, "/optioned/") == "2"
-    await asyncio.sleep(0.6)  # the server's own clock decides that 500 ms are over
+    await asyncio.sleep(0.6)  # the server's clock measures the 500 ms
     assert await text(client, "/optioned/") == "1"
     environment = {"SOJOURN_SECRET": "a-secret-of-some-length-1"}
     with uvicorn("plain", tmp_path, environment=environment) as other:
@@ -100,7 +100,7 @@ async def test_options_cookie_secret_and_timeout(server, client, tmp_path):
     with uvicorn("plain", tmp_path, environment=environment) as other:
         async with browser(other, cookies=cookie_of(tmp_path)) as visitor:
             assert (await visitor.get("/")).status_code == 500
-    assert "ConfigurationError" in other.log  # complete when the server has ended
+    assert "ConfigurationError" in other.log  # complete after the server exited
     assert "realm=" in other.log
     with pytest.raises(AssertionError, match="did not start") as refused:
         uvicorn("plain", tmp_path, environment={"SOJOURN_SECRET": "N84"}).start()
@@ -110,7 +110,7 @@ async def test_options_cookie_secret_and_timeout(server, client, tmp_path):
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_session_for_some_routes(client, name):
-    """By decorator, dependency, route middleware or pattern; the others pay nothing."""
+    """By decorator, dependency, route middleware or pattern; other routes make no store call."""
     before = await usage(client, name)
     assert await text(client, f"/{name}/without") == "false"
     assert list(client.cookies.jar) == []
@@ -118,7 +118,7 @@ async def test_session_for_some_routes(client, name):
     assert await text(client, f"/{name}/with") == "2"
     after = await usage(client, name)
     assert (after["creates"], after["reads"]) == (before["creates"] + 1, before["reads"] + 1)
-    answer = await client.get(f"/{name}/without")  # with a cookie now
+    answer = await client.get(f"/{name}/without")  # from now on with a cookie
     assert answer.text == "false"
     assert "set-cookie" not in answer.headers
     assert "vary" not in answer.headers
@@ -130,7 +130,7 @@ async def test_session_for_some_routes(client, name):
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_session_for_some_sockets(server, client, name):
-    """The same four ways on WebSocket routes; the socket has the session of the page."""
+    """On WebSocket routes, by the same four means; the socket has the session of the page."""
     await text(client, f"/{name}/with")
     before = await usage(client, name)
     answer, headers = await message(server, f"/{name}/without-socket", cookies(client))
@@ -143,20 +143,20 @@ async def test_session_for_some_sockets(server, client, name):
 
 
 async def test_session_for_all_routes(server, client):
-    """The default of `install(app)`, pages and sockets."""
+    """The default of `install(app)`, for pages and sockets."""
     assert await text(client, "/everything/") == "1"
     assert (await message(server, "/everything/socket", cookies(client)))[0] == "2"
 
 
 async def test_loaded_before_the_handler(client):
-    """A plain function reads `request.session["visits"]`: nothing to await."""
+    """A plain function reads `request.session["visits"]` without an await."""
     assert [await text(client, "/everything/") for _ in range(3)] == ["1", "2", "3"]
 
 
 async def test_saved_before_the_first_byte_at_the_end_of_a_stream_and_after_each_message(
     server, client
 ):
-    """A client that got the answer always sees its own write."""
+    """A client that received a response always sees its own write."""
     await text(client, "/everything/")
     async with client.stream("GET", "/everything/stream") as answer:
         lines = answer.aiter_lines()
@@ -188,7 +188,7 @@ async def test_saved_before_the_first_byte_at_the_end_of_a_stream_and_after_each
 async def test_attribute_style(server, client, way):
     """`session["counter"] += 1`, `session.state.counter += 1`, `session.increment`: 1,000 of each.
 
-    The assignments are under merge={"counter": "sum"}, as the original's counter must have been.
+    The assignments use merge={"counter": "sum"}.
     """
     await text(client, "/everything/")
     requests = iter(range(1000))
@@ -205,11 +205,11 @@ async def test_attribute_style(server, client, way):
 
 
 async def test_storage_by_two_functions(client):
-    """`CallbackStore(read=..., write=...)`, async; and plain functions given later."""
+    """`CallbackStore(read=..., write=...)` with async functions, and with plain functions."""
     assert [await text(client, "/called/") for _ in range(3)] == ["1", "2", "3"]
     session_id = await text(client, "/called/id")
     assert session_id in (await client.get("/called/kept")).json()
-    # Another installation with the same secret, over the same dict, with plain functions.
+    # Another installation with the same secret and the same dict, with plain functions.
     assert await text(client, "/called-later/") == "4"
     await client.get("/called/forget")
     assert session_id not in (await client.get("/called/kept")).json()
@@ -217,7 +217,7 @@ async def test_storage_by_two_functions(client):
 
 
 async def test_storage_by_two_functions_as_json(client):
-    """The original's example: the functions serialize the state themselves."""
+    """An example of the original requirements: the functions serialize the state."""
     assert [await text(client, "/called-json/") for _ in range(3)] == ["1", "2", "3"]
     (state,) = (await client.get("/called-json/texts")).json()
     assert 3 in state.values()
@@ -225,7 +225,7 @@ async def test_storage_by_two_functions_as_json(client):
 
 @pytest.mark.parametrize(("store", "visits"), [("", "2"), ("memory://", "1")])
 async def test_default_storage_survives_restarts_and_memory_does_not(tmp_path, store, visits):
-    """One SQLite file; `memory://` is what the original had."""
+    """One SQLite file; `memory://` was the default of the original."""
     environment = {"SOJOURN_STORE": store} if store else {}
     server = uvicorn("plain", tmp_path, environment=environment)
     with server:
@@ -257,15 +257,15 @@ async def test_events_and_usage(client):
     assert counted == {"reads": 2, "writes": 1, "creates": 1, "touches": 0, "connections": 0}
 
 
-async def test_cookie_is_sealed_and_labels_are_no_part_of_it(server, client):
-    """The ticket is opaque; browser and address are labels, checked only on request."""
+async def test_cookie_is_sealed_and_contains_no_label(server, client):
+    """Browser and address are labels, which are checked only with ``check_labels``."""
     phone, desktop = {"user-agent": "phone"}, {"user-agent": "desktop"}
     labels = {"address": "127.0.0.1", "browser": "phone"}
     assert (await client.get("/labelled/", headers=phone)).json()[0] == "1"
     assert (await client.get("/labelled/", headers=desktop)).json() == ["2", labels]
     (cookie,) = client.cookies.jar
     assert len(cookie.value) == 66
-    for position in (0, 20, 65):  # sealed: not one character can be another
+    for position in (0, 20, 65):  # sealed: no character can be changed
         other = "A" if cookie.value[position] != "A" else "B"
         forged = cookie.value[:position] + other + cookie.value[position + 1 :]
         async with browser(server, headers={"cookie": f"{cookie.name}={forged}"}) as forger:
@@ -276,7 +276,7 @@ async def test_cookie_is_sealed_and_labels_are_no_part_of_it(server, client):
 
 
 def cookie_of(folder):
-    """Begin a session in a folder's store under the first secret, once; return its cookie."""
+    """Create a session in a folder's store with the first secret, once; return its cookie."""
     jar = folder / "cookie.txt"
     if not jar.exists():
         environment = {"SOJOURN_SECRET": "a-secret-of-some-length-1"}

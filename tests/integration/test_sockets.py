@@ -30,7 +30,7 @@ def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     with uvicorn("shop", folder, ws=request.param, options={"store": "memory://"}) as running:
         yield running
-    # Every close in these tests is an ordinary end to the server, but for the planted failure.
+    # The server logs no error for any close, except for the injected failure.
     tracebacks = running.log.split("Traceback (most recent call last)")[1:]
     for one in tracebacks:
         assert "a handler that fails" in one, one[:8000]
@@ -94,7 +94,7 @@ async def exchange(connection, text="count"):
 
 
 async def settled(visitor, connections=0):
-    """Wait until the server counts this many sockets: a handler ends a moment after its close."""
+    """Wait until the server counts this many sockets: a handler returns shortly after its close."""
     await eventually(
         lambda: visitor.page("/usage"), lambda usage: usage["connections"] == connections
     )
@@ -112,7 +112,7 @@ class TestOneProcess:
             assert (await visitor.page())["counter"] == 3
 
     @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost:1"])
-    async def test_foreign_origin_is_answered_403(self, server, origin):
+    async def test_foreign_origin_is_403(self, server, origin):
         """W1, B-43: before the accept, and without a session."""
         async with Visitor(server) as visitor:
             headers = {**visitor.headers(), "origin": origin}
@@ -121,8 +121,8 @@ class TestOneProcess:
             assert refused.value.response.status_code == 403
             assert "set-cookie" not in refused.value.response.headers
 
-    async def test_socket_for_users_is_accepted_and_closed_without_one(self, server):
-        """W1: with a code that browsers show."""
+    async def test_socket_that_requires_a_user_is_accepted_and_closed_without_one(self, server):
+        """W1: with a close code that browsers can read."""
         async with Visitor(server) as visitor:
             async with visitor.socket("/members", subprotocols=["one", "two"]) as ws:
                 assert ws.subprotocol == "one"
@@ -148,8 +148,8 @@ class TestOneProcess:
             assert await ws.recv() == "ResponseStarted"
             assert "set-cookie" not in ws.response.headers
 
-    async def test_change_of_a_message_without_an_answer_is_stored(self, server):
-        """W2: a later message of the same client proves that the former was handled."""
+    async def test_change_of_a_message_without_a_reply_is_stored(self, server):
+        """W2: the reply to a later message shows that the first one was handled."""
         async with Visitor(server) as visitor, visitor.socket() as ws:
             await ws.send("quiet")
             await exchange(ws)
@@ -157,7 +157,7 @@ class TestOneProcess:
 
     @pytest.mark.parametrize("path", ["/echo", "/push"])
     async def test_revoked_session_is_closed_with_4401_and_the_reason(self, server, path):
-        """W4: a handler that waits, and one that only sends."""
+        """W4: of a handler that receives, and of one that only sends."""
         async with Visitor(server) as visitor, visitor.socket(path) as ws:
             session_id = (await visitor.page())["id"]
             await visitor.page(f"/revoke/{session_id}")
@@ -177,7 +177,7 @@ class TestOneProcess:
             assert set(closes) == {(4401, "destroyed")}
             assert (
                 elapsed < 3
-            )  # with this client's own work on two cores; the server's share: tests/unit/live
+            )  # includes the work of this client; tests/unit/live measures the server alone
             await settled(visitor)
 
     async def test_socket_may_send_after_it_destroys_its_session(self, server):
@@ -189,7 +189,7 @@ class TestOneProcess:
             assert "name" not in await visitor.page()
 
     async def test_failing_handler_drops_its_uncommitted_changes(self, server):
-        """A10; and the socket is gone."""
+        """A10: the socket is unregistered."""
         async with Visitor(server) as visitor, visitor.socket() as ws:
             await exchange(ws)
             await ws.send("raise")
@@ -199,21 +199,21 @@ class TestOneProcess:
             assert "uncommitted" not in page
             await settled(visitor)
 
-    async def test_client_that_never_answers_the_close_frame(self, server):
-        """W4: the server drops the connection; its handler ends at once."""
+    async def test_socket_of_a_client_that_ignores_the_close_frame_is_dropped(self, server):
+        """W4: the handler returns at once."""
         async with Visitor(server) as visitor:
             with raw_socket(server, visitor, "/echo"):
                 await settled(visitor, 1)
                 await visitor.http.get("/logout")
                 await settled(visitor)
 
-    async def test_client_that_never_reads(self, server):
-        """W4: its handler is blocked in a send, and is freed."""
+    async def test_handler_blocked_by_a_client_that_never_reads_is_released(self, server):
+        """W4: the handler is blocked in a send."""
         async with Visitor(server) as visitor:
             with raw_socket(server, visitor, "/push?size=500000"):
                 await settled(visitor, 1)
                 tasks = (await visitor.page("/usage"))["tasks"]
-                await asyncio.sleep(0.5)  # until its buffers are full; no event reports it
+                await asyncio.sleep(0.5)  # until its buffers are full, which cannot be observed
                 await visitor.http.get("/logout")
                 await settled(visitor)
                 await eventually(
@@ -223,7 +223,7 @@ class TestOneProcess:
 
 class TestOnError:
     @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-    async def test_handshake_is_answered(self, implementation, tmp_path):
+    async def test_on_error_responds_to_the_handshake(self, implementation, tmp_path):
         """A23: the client reads the response of the application."""
         with uvicorn("members", tmp_path, ws=implementation) as server:
             with pytest.raises(InvalidStatus) as refused:
@@ -242,22 +242,22 @@ class TestOnError:
 
 
 class TestDeadline:
-    async def test_silent_socket_is_closed_at_the_deadline(self, tmp_path):
-        """W6: pings are no activity, messages are. A real timeout: the server has its own clock."""
+    async def test_idle_socket_is_closed_at_the_deadline(self, tmp_path):
+        """W6: messages are activity, pings are not. The server's clock measures the timeout."""
         options = {"store": "memory://", "timeout": 0.6}
         with uvicorn("shop", tmp_path, options=options) as server:
             async with Visitor(server) as visitor, visitor.socket(ping_interval=0.05) as ws:
                 started = time.monotonic()
                 while time.monotonic() - started < 1.2:
                     assert (await exchange(ws))["name"] == "Ada"
-                    await asyncio.sleep(0.02)  # the very thing tested: a client that sends
+                    await asyncio.sleep(0.02)  # the tested behaviour: a client that sends
                 assert await close_of(ws) == (4401, "expired (idle)")
                 assert "name" not in await visitor.page()
 
 
 class TestTwoProcesses:
     async def test_page_in_another_process_sees_changes_of_the_socket(self, pair):
-        """W2, A5: between processes, through the store."""
+        """W2, A5: through the store."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
             for n in range(1, 50):
@@ -272,7 +272,7 @@ class TestTwoProcesses:
                 await visitor.http.get(f"{a.url}/put", params={"word": str(n)})
                 assert (await exchange(ws))["word"] == str(n)
 
-    async def test_parallel_pages_and_sockets_of_both_lose_nothing(self, pair):
+    async def test_parallel_pages_and_sockets_of_two_processes_lose_no_change(self, pair):
         """W2, W3, A6."""
         a, b = pair
         async with Visitor(a) as visitor:
@@ -292,10 +292,10 @@ class TestTwoProcesses:
     @pytest.mark.parametrize(
         ("path", "reason"), [("/revoke/{id}", "revoked by hand"), ("/logout", "ended")]
     )
-    async def test_session_ended_in_another_process_is_noticed_at_the_next_message(
+    async def test_session_ended_in_another_process_is_detected_at_the_next_message(
         self, pair, path, reason
     ):
-        """W3, A7: at the latest; the broadcast, which has the reason, is usually faster."""
+        """W3, A7: at the latest; the broadcast with the reason is usually faster."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket(server=b) as ws:
             answer = await exchange(ws)
@@ -303,8 +303,8 @@ class TestTwoProcesses:
             await ws.send("count")
             assert await close_of(ws) in {(4401, reason), (4401, "destroyed")}
 
-    async def test_refresh_of_a_session_revoked_elsewhere_closes_the_socket(self, pair):
-        """A21, W4: the handler that refreshes meets no error, and no traceback is logged."""
+    async def test_refresh_of_a_session_revoked_in_another_process_closes_the_socket(self, pair):
+        """A21, W4: the refreshing handler gets no error, and no traceback is logged."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket("/refresher", server=b) as ws:
             await visitor.http.get(f"{a.url}/revoke/{(await visitor.page())['id']}")
@@ -312,8 +312,8 @@ class TestTwoProcesses:
         assert "Traceback" not in b.log
         assert "SessionGone" not in b.log
 
-    async def test_messages_survive_the_time_limits_of_the_handler(self, pair):
-        """A21: each is delivered once and in order, also if a limit falls into the refresh."""
+    async def test_no_message_is_lost_if_the_handler_receives_with_a_timeout(self, pair):
+        """A21: each is delivered once and in order, also after a timeout during the refresh."""
         a, b = pair
         async with Visitor(a) as visitor, visitor.socket("/patient", server=b) as ws:
             for n in range(20):
@@ -324,7 +324,7 @@ class TestTwoProcesses:
 
 
 def raw_socket(server, visitor, path):
-    """Open a WebSocket by hand; it answers nothing and reads nothing."""
+    """Open a WebSocket over a raw socket that sends and reads nothing."""
     raw = socket.create_connection(("127.0.0.1", server.port))
     cookie = visitor.headers()["cookie"]
     raw.sendall(

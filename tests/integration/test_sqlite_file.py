@@ -30,7 +30,7 @@ def unavailable(answer):
 
 
 async def every(server, path, cookie, number=12):
-    """Send requests on connections of their own, so that both workers answer."""
+    """Send requests on separate connections, so that both workers respond."""
 
     async def request():
         async with browser(server, headers={"cookie": cookie}) as http:
@@ -45,8 +45,8 @@ async def login(server):
         return answer.headers["set-cookie"].split(";")[0]
 
 
-async def test_a_file_that_is_moved_is_503_in_every_worker_until_it_is_back(server, database):
-    """S12, A15, A23: reads and writes; the sessions are there again afterwards."""
+async def test_moved_file_is_503_in_every_worker_until_it_is_restored(server, database):
+    """S12, A15, A23: for reads and writes; the sessions are kept."""
     cookie = await login(server)
     away = database.parent.rename(database.parent.with_name("away"))
     await asyncio.sleep(0.2)  # each worker checks the file every 0.1 s
@@ -60,7 +60,7 @@ async def test_a_file_that_is_moved_is_503_in_every_worker_until_it_is_back(serv
 
 
 async def test_workers_do_not_adopt_another_file(server, database, tmp_path):
-    """S12: the folder was deleted, and a new process has created another database."""
+    """S12: the folder was deleted, and a new process created another database."""
     cookie = await login(server)
     for each in database.parent.iterdir():
         each.unlink()
@@ -80,9 +80,9 @@ async def test_workers_do_not_adopt_another_file(server, database, tmp_path):
 
 
 async def test_a_damaged_file_is_503(server, database):
-    """S12, A23: SQLITE_CORRUPT or SQLITE_NOTADB, on every path that needs the store."""
+    """S12, A23: SQLITE_CORRUPT or SQLITE_NOTADB, for every request that needs the store."""
     cookie = await login(server)
-    await asyncio.sleep(1.5)  # until the checkpointer has moved the log into the database
+    await asyncio.sleep(1.5)  # until the checkpointer has written the log to the database
     for each in (database, database.with_name("sessions.db-wal")):
         size = each.stat().st_size
         with each.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""The servers of a test process that is killed end with it."""
+"""The servers of a killed test process are stopped."""
 
 import json
 import os
@@ -45,8 +45,8 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file descriptors of processes")
-def test_servers_end_with_a_test_process_that_is_killed(repository, tmp_path):
-    """PostgreSQL runs as another user and is stopped, uvicorn has workers."""
+def test_servers_of_a_killed_test_process_are_stopped(repository, tmp_path):
+    """Also PostgreSQL, which runs as another user, and the workers of uvicorn."""
     process = subprocess.Popen(
         [sys.executable, "-c", TEST_PROCESS, str(tmp_path)],
         cwd=tmp_path,
@@ -65,5 +65,5 @@ def test_servers_end_with_a_test_process_that_is_killed(repository, tmp_path):
     deadline = time.monotonic() + PATIENCE
     while left := list(filter(is_running, pids)):
         assert time.monotonic() < deadline, f"these processes still run: {left}"
-        time.sleep(0.05)  # they are no children of this process
+        time.sleep(0.05)  # they are not children of this process
     shutil.rmtree(folder)

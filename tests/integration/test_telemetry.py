@@ -1,4 +1,4 @@
-"""Prometheus over several processes: a scrape of one worker has the numbers of all."""
+"""Prometheus over several processes: a scrape of one worker has the metrics of all."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ def valkey(tmp_path):
 
 
 def samples(text):
-    """Return the sums of a scrape over all realms, by name and further labels."""
+    """Return the sums of a scrape over all realms, by name and other labels."""
     found = Counter()
     for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
         kept = tuple(sorted(label for label in labels.split(",") if not label.startswith("realm=")))
@@ -82,8 +82,8 @@ def environment(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_scrape_adds_up_over_four_workers(tmp_path):
-    """Requests, open sockets and live sessions of four workers of uvicorn."""
+def test_scrape_sums_the_metrics_of_four_workers(tmp_path):
+    """Requests, open sockets and sessions of four workers of uvicorn."""
     server = uvicorn("metrics", tmp_path, workers=4)
     server._environment |= environment(tmp_path)
     with server:
@@ -103,7 +103,7 @@ async def check_sockets(server):
             deadline = time.monotonic() + 30
             while samples((await http.get("/metrics")).text)[name, ()] != number:
                 assert time.monotonic() < deadline, f"{name} is not {number}"
-                await asyncio.sleep(0.05)  # other processes are at work
+                await asyncio.sleep(0.05)  # other processes update the metrics
 
         async with AsyncExitStack() as sockets:
             for _ in range(8):
@@ -118,8 +118,8 @@ async def check_sockets(server):
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_a_scrape_adds_up_over_workers_with_threads(preload, tmp_path):
-    """Four workers of gunicorn with four threads each; with a preloaded application, too."""
+def test_scrape_sums_the_metrics_of_workers_with_threads(preload, tmp_path):
+    """Four workers of gunicorn with four threads each; also with a preloaded application."""
     command = (
         *("gunicorn", "--bind", "127.0.0.1:PORT", "--worker-class", "gthread", *preload),
         *("--workers", "4", "--threads", "4", "--backlog", "256", "--log-level", "warning"),
@@ -144,8 +144,8 @@ async def requests_in_parallel(sessions, cookies):
     return await asyncio.gather(*map(request, cookies))
 
 
-def test_batches_and_an_outage_of_valkey_are_visible(valkey):
-    """Ten requests at a time share batches; A15: those of an outage are errors."""
+def test_metrics_show_batches_and_an_outage_of_valkey(valkey):
+    """Ten parallel requests share batches; A15: requests of an outage are counted as errors."""
     with Exporters() as exporters:
         sessions = Sessions(store=valkey.url, secret=SECRET, store_timeout=0.5)
         exporters.prometheus(sessions)

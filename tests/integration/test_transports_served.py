@@ -1,4 +1,4 @@
-"""A ticket in a header and a former cookie, through real servers of Django, Flask and aiohttp."""
+"""Tickets in headers and cookies of other libraries, through Django, Flask and aiohttp."""
 
 import httpx
 import pytest
@@ -24,8 +24,8 @@ def served(request, tmp_path_factory):
         yield url
 
 
-def test_a_ticket_in_a_header(served):
-    """A1, A7, A13, B-25: no cookie is set; a login replaces the ticket and a logout ends it."""
+def test_ticket_in_a_header_is_replaced_at_login_and_removed_at_logout(served):
+    """A1, A7, A13, B-25: no cookie is set."""
     with httpx.Client(base_url=served) as client:
 
         def get(path, ticket):
@@ -54,8 +54,8 @@ def test_a_client_without_the_header_gets_a_cookie(served):
         assert client.get("/write").text == "2"
 
 
-def test_a_former_cookie(served):
-    """A7: it is continued once; a copy of it is worth nothing after the logout."""
+def test_cookie_of_another_library_is_converted_once(served):
+    """A7: a copy of it is invalid after the logout."""
     cookie = starlette_cookie({"user": "ada", "n": 7})
     with httpx.Client(base_url=served) as client:
         page = client.get("/who", headers={"Cookie": f"session={cookie}"})

@@ -1,4 +1,4 @@
-"""Servers of the tests leave nothing behind, and do not come into each other's way."""
+"""Valkey servers of the tests are removed completely and do not share ports."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from tests.integration.valkey import PORTS, Valkey, free_port
 
 
 def test_no_port_is_assigned_twice_nor_to_a_client():
-    """A cluster of twelve ports was given one twice in each 230 starts."""
+    """Without this, a cluster of twelve ports got one port twice in each 230 starts."""
     ports = [free_port() for _ in range(200)]
     assert len(set(ports)) == 200
     assert all(port in PORTS for port in ports)
 
 
-def test_a_server_that_does_not_start_fails_at_once_and_leaves_nothing(tmp_path):
+def test_server_that_does_not_start_fails_at_once_and_is_removed(tmp_path):
     server = Valkey(tmp_path, "--no-such-option", "1")
     with pytest.raises(AssertionError, match="it ended"):
         server.start()
@@ -22,7 +22,7 @@ def test_a_server_that_does_not_start_fails_at_once_and_leaves_nothing(tmp_path)
     assert not Path(server.socket).exists()
 
 
-def test_a_server_that_was_stopped_leaves_nothing(tmp_path):
+def test_stopped_server_leaves_no_process_and_no_file(tmp_path):
     server = Valkey(tmp_path)
     server.start()
     assert Path(server.socket).exists()

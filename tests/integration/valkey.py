@@ -26,7 +26,7 @@ _given: set[int] = set()
 
 
 class Valkey:
-    """One server process; it keeps nothing after its end."""
+    """One server process without persistence."""
 
     def __init__(self, folder: Path, *options: str, binary: str | None = None) -> None:
         self._folder = folder
@@ -34,12 +34,12 @@ class Valkey:
         self._binary = binary or str(get_binary_path())
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        # The folders of tests have long names; that of a socket may have 107 bytes.
+        # Folders of tests have long names; a Unix socket path has at most 107 bytes.
         self.socket = f"{tempfile.gettempdir()}/valkey-{os.getpid()}-{self.port}.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start and wait until it replies."""
         self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
         supervise(self._process.pid)
         try:
@@ -50,7 +50,7 @@ class Valkey:
             raise
 
     def command(self) -> list[str]:
-        """Return what is typed to start it."""
+        """Return the command that starts it."""
         command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1"]
         quiet = ["--save", "", "--appendonly", "no", "--dir", str(self._folder)]
         return [*command, *quiet, "--unixsocket", self.socket, *self._options]
@@ -67,7 +67,7 @@ class Valkey:
         return self._process is not None
 
     def stop(self) -> None:
-        """End it, whatever it does."""
+        """Kill it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(PATIENCE)
@@ -76,14 +76,14 @@ class Valkey:
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Be away inside the block, and back, empty, after it."""
+        """Stop the server inside the block; start it again, empty, after it."""
         self.stop()
         yield
         self.start()
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Accept connections and say nothing inside the block."""
+        """Inside the block, accept connections and send nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -94,7 +94,7 @@ class Valkey:
 
 @contextmanager
 def full(*admins: redis.Redis) -> Iterator[None]:
-    """Make servers full (noeviction) inside the block: they take a byte and have more."""
+    """Inside the block, limit the memory of servers to one byte (noeviction)."""
     for admin in admins:
         admin.config_set("maxmemory-policy", "noeviction")
         admin.config_set("maxmemory", "1")
@@ -118,7 +118,7 @@ S = TypeVar("S", bound=Server)
 
 @contextmanager
 def running(server: S) -> Iterator[S]:
-    """Start a server, or a group of them, and stop it in any case: for fixtures."""
+    """Start a server or a group of servers; stop it at the end. For fixtures."""
     try:
         server.start()
         yield server
@@ -145,7 +145,7 @@ def _is_free(port: int) -> bool:
 
 
 def wait_until_loaded(port: int) -> None:
-    """Wait until a server has read what it kept: before, it accepts and answers LOADING."""
+    """Wait until a server has loaded its data; before that it replies LOADING."""
     deadline = time.monotonic() + PATIENCE
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         while True:
@@ -153,11 +153,11 @@ def wait_until_loaded(port: int) -> None:
             if not connection.recv(128).startswith(b"-LOADING"):
                 return
             assert time.monotonic() < deadline, f"the server on port {port} reads for too long"
-            time.sleep(0.02)  # another process reads: there is nothing to wait on but the clock
+            time.sleep(0.02)  # another process loads and sends no signal: poll
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until a port accepts connections, as long as a process lives."""
+    """Wait until a port accepts connections; fail if the process exits."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -165,6 +165,6 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> 
         except OSError:
             assert time.monotonic() < deadline, f"no server listens on port {port}"
             assert process is None or process.poll() is None, f"it ended, and not on port {port}"
-            time.sleep(0.02)  # another process starts: there is nothing to wait on but the clock
+            time.sleep(0.02)  # another process starts and sends no signal: poll
         else:
             return

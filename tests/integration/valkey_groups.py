@@ -16,20 +16,20 @@ STEADY_TIMEOUT = 20_000
 
 
 def until(condition, what):
-    """Wait until servers agree on something; they do not report when they do."""
+    """Wait until a condition holds on the servers, which send no notification."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.05)  # other processes talk to each other: there is only the clock
+        time.sleep(0.05)  # other processes send this one no signal: poll
 
 
 class ValkeyCluster:
     """Three primaries with all slots, and a replica of each.
 
     Args:
-        folder: for what each node knows of the others.
-        binary: of another server than the newest Valkey.
-        steady: no node is going to die.
+        folder: for the nodes' configuration files.
+        binary: of the server, if not the newest Valkey.
+        steady: no node will be killed.
     """
 
     def __init__(self, folder: Path, binary: str | None = None, *, steady: bool = False) -> None:
@@ -74,7 +74,7 @@ class ValkeyCluster:
 
     @staticmethod
     def admin(node) -> redis.Redis:
-        """Return a client of one node alone."""
+        """Return a client of one node."""
         return redis.Redis(port=node.port, decode_responses=True)
 
     @staticmethod
@@ -101,13 +101,13 @@ class ValkeyCluster:
         return found
 
     def flush(self) -> None:
-        """Forget all data."""
+        """Delete all data."""
         for node in self.primaries():
             with self.admin(node) as admin:
                 admin.flushall()
 
     def stop(self) -> None:
-        """End all of them."""
+        """Stop all of them."""
         for node in self.nodes:
             node.stop()
 
@@ -126,7 +126,7 @@ class SentinelServers:
         self.url = f"redis+sentinel://{hosts}/sessions/0"
 
     def start(self) -> None:
-        """Start and wait until the Sentinels know each other and the replica is in step."""
+        """Start and wait until the Sentinels know each other and the replica is synchronized."""
         self.primary.start()
         self.replica.start()
         with redis.Redis(port=self.replica.port) as admin:
@@ -144,13 +144,13 @@ class SentinelServers:
                 until(lambda facts=facts: _knows(facts(), 1, 2), "all known to each other")
 
     def stop(self) -> None:
-        """End all of them."""
+        """Stop all of them."""
         for server in (*self.sentinels, self.primary, self.replica):
             server.stop()
 
 
 class _Sentinel(Valkey):
-    """One Sentinel: the same program with another task."""
+    """One Sentinel: the same program in Sentinel mode."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "sentinel.conf"

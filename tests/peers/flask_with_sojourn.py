@@ -1,7 +1,7 @@
 """A plugin of pytest for Flask's tests: each application has the sessions of sojourn.
 
-They are installed with the first request, when the test has completed the configuration. An
-application with a session interface of its own keeps it.
+They are installed at the first request, when the configuration is complete. An application with its
+own session interface keeps it.
 """
 
 import _pytest.monkeypatch
@@ -18,9 +18,9 @@ make_context = Flask.request_context
 
 
 def request_context(app, environ):
-    """Install the sessions, then do what Flask does."""
+    """Install the sessions, then call Flask's method."""
     if type(app.session_interface) is SecureCookieSessionInterface:
-        # Hosts such as example.com are no hosts of this machine.
+        # Hosts such as example.com are not local.
         options = {} if app.config["SESSION_COOKIE_SECURE"] else {"secure": False}
         sojourn.install(app, store=MemoryStore(), **options)
     return make_context(app, environ)

@@ -8,7 +8,7 @@ outcomes: dict[str, str] = {}
 
 
 def pytest_runtest_logreport(report):
-    """Record a failure of any phase, otherwise what the call was."""
+    """Record a failure of any phase, otherwise the outcome of the call."""
     if report.failed:
         outcomes[report.nodeid] = "failed"
     elif report.skipped:

@@ -1,6 +1,6 @@
 """Run Django's own tests with sojourn as the session engine; arguments are labels of tests.
 
-``SESSION_ENGINE`` and ``SESSION_MIDDLEWARE`` in the environment replace what the tests use.
+``SESSION_ENGINE`` and ``SESSION_MIDDLEWARE`` in the environment replace those of the tests.
 """
 
 import json
@@ -35,7 +35,7 @@ class Result(TextTestResult):
         self.record(test, "passed")
 
     def addSkip(self, test, reason):  # noqa: N802 - unittest's name
-        """Record a test that Django leaves out here."""
+        """Record a skipped test."""
         super().addSkip(test, reason)
         self.record(test, "skipped")
 
@@ -45,7 +45,7 @@ class Result(TextTestResult):
         self.record(test, "failed")
 
     def addError(self, test, err):  # noqa: N802 - unittest's name
-        """Record an error; ``test`` may stand for the set-up of a class."""
+        """Record an error; ``test`` may represent the set-up of a class."""
         super().addError(test, err)
         self.record(test, "failed")
 

@@ -1,4 +1,4 @@
-"""The application of ``test_byte_search.py``: it logs, shows and raises everything it can access.
+"""The application of ``test_byte_search.py``: it logs, shows and raises all it can access.
 
 The environment sets the options of its installation.
 """
@@ -20,7 +20,7 @@ logger = logging.getLogger("busy")
 
 
 def shown(request):
-    """Return everything that can be said about a session and its surroundings."""
+    """Return the text of every accessible object of a session and its request."""
     session = request.session
     web = sessions.web
     things = [session, session.labels, session.id, session.expires_at, dict(session)]
@@ -65,7 +65,7 @@ async def revoke(request):
 
 
 def dump(request):
-    """Write what the memory store holds to a file, as a core dump would show it."""
+    """Write the contents of the memory store to a file, like a core dump."""
     records = getattr(sessions.engine.store, "_records", {}).values()
     Path("memory.dump").write_bytes(b"\n".join(record.to_bytes() for record in records))
     return PlainTextResponse(str(len(records)))

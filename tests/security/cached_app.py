@@ -1,7 +1,7 @@
-"""The application of ``test_caching_proxies.py``: pages that a cache is tempted to store.
+"""The application of ``test_caching_proxies.py``: pages that a cache would store.
 
 Each page has an old Last-Modified, so that a cache may assign a long lifetime. ``?say=`` sets
-Cache-Control. Below ``/naked`` are the same pages without the headers of sojourn, as a control.
+Cache-Control. Below ``/naked`` are the same pages without the headers of sojourn, for the controls.
 """
 
 import itertools
@@ -19,7 +19,7 @@ COUNTER = itertools.count()
 
 
 def answer(request, text, *, status=200, kind=PlainTextResponse, **headers):
-    """Status with a text that no other answer has, and with all that tempts a cache."""
+    """Return a response with a unique text and with headers that make it cacheable."""
     said = request.query_params.get("say")
     control = {} if said is None else {"cache-control": said}
     if "cdn" in request.query_params:
@@ -38,7 +38,7 @@ async def begin(request):
 
 
 async def enter(request):
-    """Create a session if there is none, as a counter or a basket does."""
+    """Create a session if there is none."""
     name = request.session.setdefault("name", f"visitor {next(COUNTER)}")
     return answer(request, name)
 
@@ -75,7 +75,7 @@ async def logout(request):
 
 
 async def tagged(request):
-    """Return 304 to a visitor who has the page."""
+    """Return 304 if the visitor has the page."""
     name = request.session.get("name")
     tag = f'"{name}"'
     if request.headers.get("if-none-match") == tag:
@@ -106,7 +106,7 @@ async def streamed(request):
 
 
 async def late(request):
-    """Look at the session once the headers have left, as a template that streams does."""
+    """Read the session after the headers were sent, like a streaming template."""
 
     async def parts():
         yield b"for "
@@ -139,8 +139,8 @@ PAGES = {
 }
 
 
-class Naked:
-    """Take away what was said to caches, as a careless middleware or an older library would."""
+class WithoutCacheHeaders:
+    """A middleware that removes the caching headers, as a careless one may."""
 
     def __init__(self, app):
         self.app = app
@@ -163,4 +163,4 @@ inner = Starlette(
     routes=[*routes, Mount("/naked", routes=routes)], exception_handlers={Exception: fails}
 )
 sessions = sojourn.install(inner, **json.loads(os.environ["SOJOURN_TEST_OPTIONS"]))
-app = Naked(inner)
+app = WithoutCacheHeaders(inner)

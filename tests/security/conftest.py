@@ -14,5 +14,5 @@ KITS = {
 
 @pytest.fixture(params=KITS)
 def kit(request):
-    """Return what builds applications of one framework."""
+    """Return the builder of applications of one framework."""
     return KITS[request.param]()

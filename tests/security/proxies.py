@@ -14,8 +14,8 @@ from tests.support.supervisor import supervise
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
-# Keeps every status for a minute unless the answer forbids it, with Set-Cookie too, as RFC 9111
-# allows; what remains to protect visitors is what the answers say.
+# Stores every status for a minute unless the response forbids it, also with Set-Cookie, as RFC 9111
+# allows. Only the headers of the responses protect visitors.
 CONFIGURATION = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1; {user}
 events {{ worker_connections 64; }}
@@ -41,7 +41,7 @@ http {{
 
 
 class Front:
-    """The front end as visitors reach it: a client that keeps no cookies."""
+    """The front end of the server: a client without a cookie jar."""
 
     def __init__(self, client, hits):
         self._client = client
@@ -62,8 +62,8 @@ class Front:
 
 
 @contextmanager
-def ours(server):
-    """Put our own cache in front of a server."""
+def shared_cache(server):
+    """Put ``SharedCache`` in front of a server."""
     cache = SharedCache()
     with httpx.Client(transport=cache, base_url=server.url) as client:
         yield Front(client, lambda answer: "age" in answer.headers)
@@ -81,19 +81,19 @@ def nginx(server, folder):
     supervise(process.pid)
     try:
         with httpx.Client(base_url=f"http://localhost:{port}", verify=TLS) as client:
-            until_it_answers(client, process, folder)
+            wait_until_ready(client, process, folder)
             yield Front(client, lambda answer: answer.headers.get("x-cache") == "HIT")
     finally:
         process.terminate()
         process.wait(STOP)
 
 
-def until_it_answers(client, process, folder):
-    """Poll until the first answer: the process sends no notification when it listens."""
+def wait_until_ready(client, process, folder):
+    """Poll until the first response: the process sends no notification when it listens."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(httpx.TransportError):
             client.get("/anonymous?started")
             return
-        time.sleep(0.02)  # another process is at work
+        time.sleep(0.02)  # another process starts
     raise AssertionError((folder / "error.log").read_text("utf-8"))

@@ -23,7 +23,7 @@ _DIRECTIVE = re.compile(r'([\w-]+)(?:\s*=\s*("[^"]*"|[^\s,]+))?')
 
 @dataclass
 class Stored:
-    """One answer that was kept, with the request's fields that it varies on."""
+    """One stored response, with the request headers that its Vary names."""
 
     response: httpx.Response
     varies: dict[str, str | None]
@@ -43,7 +43,7 @@ class SharedCache(httpx.BaseTransport):
     """Responds from its stored responses, or forwards the request to the server.
 
     Attributes:
-        hits: how many answers came from the cache.
+        hits: number of responses served from the cache.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class SharedCache(httpx.BaseTransport):
         answer = self._forwarded(httpx.Request(request.method, request.url, headers=headers))
         if answer.status_code != 304:
             return answer
-        for name in answer.headers:  # RFC 9111 3.2: the newer fields replace those kept
+        for name in answer.headers:  # RFC 9111 3.2: the newer fields replace the stored ones
             found.response.headers[name] = answer.headers[name]
         found.kept_at = time.monotonic()
         return self._from(found, request)
@@ -98,7 +98,7 @@ class SharedCache(httpx.BaseTransport):
         return httpx.Response(found.response.status_code, headers=headers, content=body)
 
     def _keep(self, request: httpx.Request, response: httpx.Response) -> None:
-        """Keep an answer unless something forbids it (RFC 9111 3)."""
+        """Store a response unless a header forbids it (RFC 9111 3)."""
         directives = _directives(response.headers)
         if request.method != "GET" or "no-store" in _directives(request.headers):
             return
@@ -126,7 +126,7 @@ def _conditional(request: httpx.Request) -> bool:
 
 
 def _directives(headers: httpx.Headers) -> dict[str, str]:
-    """Return what a message says to caches; headers for CDNs count first."""
+    """Return the cache directives of a message; headers for CDNs take precedence."""
     text = next((headers[name] for name in TARGETED if name in headers), None)
     if text is None:
         text = headers.get("cache-control", "")
@@ -134,7 +134,7 @@ def _directives(headers: httpx.Headers) -> dict[str, str]:
 
 
 def _lifetime(response: httpx.Response, directives: dict[str, str]) -> float | None:
-    """Return for how many seconds an answer is fresh, None if it must not be kept."""
+    """Return the freshness lifetime in seconds; None if the response must not be stored."""
     for name in ("s-maxage", "max-age"):
         if directives.get(name, "").isdigit():
             return float(directives[name])

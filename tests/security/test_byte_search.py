@@ -1,6 +1,6 @@
 """No ticket, verifier or secret is in a file, log line, page or event of a real server.
 
-The server logs at its most verbose level, and the application logs and shows everything it can.
+The server logs at its most verbose level; the application logs and shows all it can access.
 """
 
 import base64
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def busy(server, given, pages):
-    """Do all that visitors do; note the cookies they were given and the pages they saw."""
+    """Send every kind of request; record the cookies that were set and the pages."""
     # A connection for each request: the server closes those on which a handler raised.
     once = {"limits": httpx.Limits(max_keepalive_connections=0), "timeout": 30, "verify": TLS}
     async with httpx.AsyncClient(base_url=server.url, **once) as client:
 
         async def fetch(path, cookie=None):
-            headers = {"accept": "text/html"}  # error pages with all that Starlette shows
+            headers = {"accept": "text/html"}  # debug error pages of Starlette
             if cookie is not None:
                 headers["cookie"] = f"sid={cookie}"
             answer = await client.get(path, headers=headers)
@@ -38,7 +38,7 @@ async def busy(server, given, pages):
             pages.append(answer.content)
             header = answer.headers.get("set-cookie", "")
             sent = [header.partition(";")[0].partition("=")[2]]
-            # Besides its place in Set-Cookie nothing of it may be in the headers either.
+            # No other header than Set-Cookie may contain it.
             others = [(k, v) for k, v in answer.headers.items() if k != "set-cookie"]
             pages.append(repr(others).encode())
             given.extend(filter(None, sent))
@@ -65,7 +65,7 @@ async def busy(server, given, pages):
 
 
 def spellings(secret):
-    """Return the ways in which bytes can be written down."""
+    """Return the encodings of bytes to search for."""
     yield secret
     yield secret.hex().encode()
     yield secret.hex().upper().encode()
@@ -75,7 +75,7 @@ def spellings(secret):
 
 
 def needles(cookies):
-    """Return every secret of a run: tickets, what is sealed in them, the secret, its key."""
+    """Return every secret of a run: tickets, their sealed contents, the secret, its key."""
     keyring = KeyRing([SECRET.encode()], realm="default")
     for cookie in cookies:
         ticket = keyring.unseal(cookie, name=b"sid")
@@ -88,7 +88,7 @@ def needles(cookies):
 
 
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///sessions.db"])
-async def test_a_busy_run_leaves_no_ticket_verifier_or_secret(tmp_path, store):
+async def test_no_output_of_a_server_contains_a_ticket_verifier_or_secret(tmp_path, store):
     """A18, B-46, B-48, B-49, ASVS 16.2.5: in files, logs, output, pages and events."""
     given, pages = [], []
     command = ["uvicorn", "tests.security.busy_app:app", "--port", "{port}"]
@@ -98,7 +98,7 @@ async def test_a_busy_run_leaves_no_ticket_verifier_or_secret(tmp_path, store):
         await busy(server, given, pages)
         files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     files |= {f"{path.name} later": path.read_bytes() for path in tmp_path.iterdir()}
-    # uvicorn's arguments and environment are not printed; what is printed is in the log.
+    # Only the log of uvicorn is searched, not its arguments and environment.
     log = files["server-000.log later"].decode()
     assert log.count("event ") > 5 * VISITORS
     assert log.count("as planned") >= VISITORS

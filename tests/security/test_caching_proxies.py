@@ -29,10 +29,10 @@ def server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module", params=["ours", "nginx"])
+@pytest.fixture(scope="module", params=["shared_cache", "nginx"])
 def front(request, server, tmp_path_factory):
-    if request.param == "ours":
-        with proxies.ours(server) as front:
+    if request.param == "shared_cache":
+        with proxies.shared_cache(server) as front:
             yield front
     elif proxies.NGINX is None:
         pytest.skip("nginx is not installed: apt-get install nginx-light")
@@ -43,7 +43,7 @@ def front(request, server, tmp_path_factory):
 
 @pytest.fixture
 def visit(request, front):
-    """Return a function that requests a page by a URL of this test alone."""
+    """Return a function that requests a page by a URL that is unique to this test."""
     unique = re.sub(r"\W", "-", request.node.name)
 
     def fetch(page, visitor, *, more="", **options):
@@ -103,8 +103,8 @@ def test_the_cache_stores_a_public_page(front, visit, caching):
 
 
 @pytest.mark.parametrize("page", ["/naked/read", "/naked/enter", "/naked/streamed"])
-def test_without_our_headers_the_cache_leaks(front, visit, people, page):
-    """Control: Bob receives the page of Ada, so the tests below can fail."""
+def test_the_cache_leaks_pages_without_the_headers_of_sojourn(front, visit, people, page):
+    """Control: Bob receives the page of Ada."""
     ada, bob, eve, mallory = people
     one, other = (eve, mallory) if page == "/naked/enter" else (ada, bob)
     first, second = visit(page, one), visit(page, other)
@@ -123,7 +123,7 @@ def test_without_our_headers_the_cache_leaks(front, visit, people, page):
     ["/read", "/in", "/len", "/write", "/tagged", "/missing", "/broken", "/failing", "/streamed"],
 )
 def test_no_visitor_receives_the_page_of_another(visit, people, page, caching):
-    """For every page and every Cache-Control of it.
+    """For every page with every Cache-Control.
 
     A13, B-1, B-2, B-3, B-4, B-5, B-6, B-7, B-8, B-9, ASVS 14.2.2, 14.3.2.
     """
@@ -146,7 +146,7 @@ def test_no_visitor_receives_the_stream_of_another(visit, people, caching):
 
 @pytest.mark.parametrize("caching", QUERIES)
 def test_no_visitor_receives_the_cookie_of_another(visit, caching):
-    """A13, B-1, B-4, B-6, B-7, B-8, B-9, OWASP-7: a page that creates a session has one visitor."""
+    """A13, B-1, B-4, B-6, B-7, B-8, B-9, OWASP-7: of a page that creates a session."""
     visitors = [Visitor(name) for name in ("Eve", "Mallory", "Trent")]
     answers = [visit("/enter", visitor, more=QUERIES[caching]) for visitor in visitors]
     assert len({visitor.cookie for visitor in visitors}) == len(visitors)
@@ -161,7 +161,7 @@ def test_no_visitor_receives_the_cookie_of_another(visit, caching):
 
 @pytest.mark.parametrize("caching", QUERIES)
 def test_the_response_to_a_logout_is_not_shared(visit, people, caching):
-    """A7, A13, B-35, B-38, B-44: each visitor is logged out and receives the own page."""
+    """A7, A13, B-35, B-38, B-44: each visitor is logged out and receives their own page."""
     ada, bob, eve, _ = people
     before = [ada.cookie, bob.cookie]
     for visitor in (ada, bob, eve):
@@ -188,7 +188,7 @@ def test_a_flashed_message_is_shown_to_its_visitor_only(visit, people, caching):
 
 @pytest.mark.parametrize("caching", QUERIES)
 def test_a_304_is_not_shared(visit, people, caching):
-    """A13: a 304 is for the visitor who has the page; others receive their own page."""
+    """A13: only the visitor who has the page receives it; others receive their own page."""
     ada, bob, eve, _ = people
     for visitor in (ada, bob, eve, bob, ada):
         name = visitor.name if visitor.cookie else "None"

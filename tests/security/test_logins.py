@@ -21,7 +21,7 @@ async def look(session):
 
 
 async def password(session):
-    """Do the first step of two: note who it may be, in the session's data."""
+    """Do the first of two steps: store the candidate user in the session data."""
     session["pending"] = {"user": "ada"}
     session["user"], session["methods"] = "ada", ["password", "totp"]
 
@@ -128,7 +128,7 @@ async def test_activity_restarts_the_idle_timeout_and_a_login_both_timeouts(kit)
         for _ in range(3):
             site.clock.advance("19 minutes")
             assert (await browser.get("/look")).body == b"ada password"
-        await browser.get("/again")  # three minutes before the end
+        await browser.get("/again")  # three minutes before the timeout
         for _ in range(3):
             site.clock.advance("19 minutes")
             assert (await browser.get("/look")).body == b"ada password"
@@ -137,7 +137,7 @@ async def test_activity_restarts_the_idle_timeout_and_a_login_both_timeouts(kit)
 
 
 async def test_a_replaced_ticket_is_valid_for_the_grace_period(kit):
-    """OWASP-4, A9: until the new one was used, and two seconds longer for requests in flight."""
+    """OWASP-4, A9: until the new one was used, plus two seconds for requests in flight."""
     async with kit.serve(HANDLERS, on_reuse="ignore") as site:
         browser = site.browser()
         await browser.get("/again")

@@ -1,4 +1,4 @@
-"""What sojourn stores, compares and sends, through every adapter that is concerned."""
+"""Security requirements of stored, compared and sent data, through every relevant adapter."""
 
 import base64
 import os
@@ -39,7 +39,7 @@ async def destroy(session):
 
 
 class FromAnotherBrowser(Request):
-    """A request of the same visitor, whose browser calls itself something else."""
+    """A request of the same visitor with another User-Agent."""
 
     def all_headers(self):
         headers = [(k, v) for k, v in Request.all_headers(self) if k != "user-agent"]
@@ -47,7 +47,7 @@ class FromAnotherBrowser(Request):
 
 
 class Watched:
-    """A store that keeps everything it was ever given."""
+    """A store that records every argument it receives."""
 
     def __init__(self):
         self.store = MemoryStore()
@@ -64,7 +64,7 @@ class Watched:
 
 
 def bytes_of(given):
-    """Return every field of what a store was given, as bytes."""
+    """Return every field of the arguments of a store, as bytes."""
     for value in given:
         if isinstance(value, msgspec.Struct):
             yield from bytes_of(msgspec.structs.astuple(value))
@@ -75,7 +75,7 @@ def bytes_of(given):
 
 
 async def test_no_verifier_is_passed_to_a_store():
-    """B-18, B-48: a store gets the session ID and compares no secret."""
+    """B-18, B-48: a store receives the session ID and compares no secret."""
     verifiers, ids, watched = [], [], Watched()
 
     async def note(session):
@@ -128,7 +128,7 @@ async def test_bytes_planted_in_the_store_are_never_executed(kit, protocol, tmp_
 
 @pytest.mark.parametrize("kind", [SecretStr, lambda text: memoryview(text.encode()), Exception])
 async def test_secret_types_are_rejected(kit, kind):
-    """B-51: at the assignment, and without showing the value."""
+    """B-51: at the assignment; the error does not contain the value."""
     refused = []
 
     async def keep(session):
@@ -170,7 +170,7 @@ async def test_no_response_of_sojourn_redirects(kit):
         assert b"evil" not in answer.body + repr(answer.headers).encode()
 
 
-async def test_a_failing_store_denies_access(kit):
+async def test_failing_store_denies_access(kit):
     """A15, ASVS 16.5.3, B-36: 503; no user is logged in or logged out."""
     async with kit.serve({"/write": write, "/read": read}) as site:
         browser = site.browser()
@@ -208,7 +208,7 @@ async def test_a_change_takes_effect_in_the_next_request(kit):
 
 
 async def test_a_one_time_value_is_available_once_in_its_session(kit):
-    """ASVS 10.1.2, B-42: not in the session of another visitor."""
+    """ASVS 10.1.2, B-42: it is absent in the session of another visitor."""
 
     async def begin(session):
         session["oauth_state"] = "s-17"

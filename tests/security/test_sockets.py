@@ -1,4 +1,4 @@
-"""Which pages may open a WebSocket with a session, and when it is closed.
+"""Pages that may open a WebSocket with a session, and closing at the end of the session.
 
 The laws of sockets are tested in ``tests/unit/live``.
 """
@@ -28,7 +28,7 @@ def sessions(clock):
 
 
 async def send_contents(scope, receive, send):
-    """Send what the session holds, then receive until the client disconnects."""
+    """Send the session data, then receive until the client disconnects."""
     await receive()
     await send({"type": "websocket.accept"})
     text = f"{dict(scope['session'])}"
@@ -41,8 +41,8 @@ def begin(session):
     session["name"] = "Ada"
 
 
-async def test_the_session_id_does_not_open_a_socket(sessions):
-    """B-42, ASVS 4.4.3: not as cookie, header or URL; only the cookie of the page does."""
+async def test_the_session_id_gives_no_session_to_a_socket(sessions):
+    """B-42, ASVS 4.4.3: as cookie, header or URL; only the ticket does."""
     seen, cookie = await visit(sessions, begin)
     shown = seen["id"]
     ways = [
@@ -71,7 +71,7 @@ async def test_a_socket_of_a_foreign_origin_is_refused(sessions, origin):
 
 
 async def test_an_insecure_socket_has_no_session(sessions):
-    """ASVS 4.4.1, SESS-13: as over http; the cookie is not read."""
+    """ASVS 4.4.1, SESS-13: the cookie is not read."""
     _, cookie = await visit(sessions, begin)
     raised = []
 
@@ -93,8 +93,8 @@ async def test_an_insecure_socket_has_no_session(sessions):
     assert set(raised) == {"InsecureTransport"}
 
 
-async def test_a_socket_ends_with_its_session(sessions, clock):
-    """B-41, OWASP-8, ASVS 7.4.1, REAUTH-08: revoked, logged out in another tab, expired."""
+async def test_socket_is_closed_when_its_session_ends(sessions, clock):
+    """B-41, OWASP-8, ASVS 7.4.1, REAUTH-08: by revocation, logout in another tab, or expiry."""
     for end, reason in (("revoke", "stolen"), ("destroy", "destroyed")):
         seen, cookie = await visit(sessions, begin)
         async with connect(listen, sessions, cookie=cookie) as wire:

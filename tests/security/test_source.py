@@ -14,15 +14,15 @@ MODULES = sorted(
     path for path in SOURCE.rglob("*.py") if "testing" not in path.relative_to(SOURCE).parts
 )
 
-#: Names of what only its owner may know, or what is compared with it.
+#: Names of secret values and of values that are compared with them.
 SECRET_NAMES = {"verifier", "previous_verifier", "former", "digest", "tag", "mac", "signature"}
 SECRET_NAMES |= {"csrf_token"}
 SECRET_NAMES |= {f"_{name}" for name in SECRET_NAMES} | {"hash_verifier", "NO_VERIFIER"}
 
-#: A comparison with these reveals absence and nothing of the value.
+#: A comparison with these reveals only absence.
 PLAIN = {"NO_VERIFIER", "None", "ABSENT"}
 
-#: Comparisons of two stored hashes: nothing in them was sent by a visitor.
+#: Comparisons of two stored hashes, which contain no input of a visitor.
 BOTH_STORED = {"known.verifier == record.verifier"}
 
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "loads", "load_module"}
@@ -32,17 +32,17 @@ OTHER_HASHES = {
     *("md5", "MD5", "sha1", "SHA1", "new", "sha224", "SHA224", "blake2b", "blake2s", "crc32"),
     *("adler32", "ECB", "CBC", "CTR", "ARC4", "TripleDES", "AES", "Fernet"),
 }
-#: Redis calls a script by its SHA-1: a name in its protocol, no protection.
+#: Redis identifies a script by its SHA-1, which is not used for security.
 NAMING = {
     "stores/redis/scripts.py": {"sha1"},
-    # Former cookies are read with the means of their libraries, and never made.
+    # Cookies of other libraries are verified with those libraries, and never created.
     "legacy/aiohttp_session.py": {"Fernet"},
     "legacy/signatures.py": {"sha1"},
 }
-#: Chooses the keys that are counted: no secret, and every key may be counted.
+#: Selects the keys that are counted, which is not a secret.
 SAMPLING = {"stores/redis/counting.py"}
-#: Pages of their own, whose forms and searches are theirs. They get the session from the host
-#: application, so no ticket comes from there.
+#: Applications with their own forms and searches. They get the session from the host application,
+#: so their input contains no ticket.
 PAGES = "admin/"
 FROM_ADDRESSES = {"query_string", "QUERY_STRING", "REQUEST_URI", "query_params", "wsgi.input"}
 REDIRECTS = {"location", "referer", "refresh", "HTTP_REFERER"}
@@ -91,7 +91,7 @@ def called(tree, forbidden, modules=()):
 
 
 def imported(tree):
-    """Yield every name that an import statement brings."""
+    """Yield every name that an import statement binds."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
@@ -114,8 +114,8 @@ def test_secrets_are_compared_in_constant_time():
     """B-17: by ``compare_digest`` or the cipher; no ``==`` with a verifier or its hash."""
     found = []
     for name, tree in trees():
-        # To a store a digest is the name of a script or a list, and a tag is part of the names of
-        # keys in a cluster; verifiers never get there (B-18).
+        # In a store, a digest is the name of a script or a list, and a tag is part of the names of
+        # keys in a cluster; stores never receive verifiers (B-18).
         public = {"digest", "tag"} if name.startswith("stores/") else set()
         found += [(name, line) for line in plainly_compared(tree, SECRET_NAMES - public)]
     assert not found
@@ -168,7 +168,7 @@ def test_no_location_or_referer_header_is_used():
     found = [
         f"{name}:{line}"
         for name, tree in trees()
-        # Names the headers that carry no ticket.
+        # Lists the headers that may not contain a ticket.
         if name != "web/header_transport.py" and not name.startswith(PAGES)
         for line, text in texts(tree, members=False)
         if text.lower() in REDIRECTS

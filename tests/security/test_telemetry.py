@@ -1,4 +1,4 @@
-"""What telemetry exports: no ticket, no user, no label of a session, and no ID unless enabled."""
+"""Telemetry exports no ticket, user or label of a session, and no session ID unless enabled."""
 
 import logging
 import re
@@ -20,8 +20,8 @@ LABELS = {"browser": "Distinct-Browser/9", "address": "203.0.113.77"}
 VALUE = "a-secret-value-of-a-key"
 
 
-def everything_happens(sessions, store, clock):
-    """Make each event and each failure happen; return what must not be exported, and the IDs."""
+def cause_every_event(sessions, store, clock):
+    """Cause each event and failure; return the texts that must not be exported, and the IDs."""
     forbidden, ids = {USER, ACTOR, REASON, VALUE, SECRET, *LABELS.values()}, set()
 
     def visit(visitor, change=lambda session: None):
@@ -85,7 +85,7 @@ def everything_happens(sessions, store, clock):
 
 
 def exported(exporters):
-    """Return every text that is exported."""
+    """Return every exported text."""
     return "\n".join(
         [exporters.scrape(), *exporters.all_spans(), *map(str, exporters.metrics().values())]
     )
@@ -97,12 +97,12 @@ def run_everything(exporters, caplog, **options):
     sessions = Sessions(store=store, secret=SECRET, clock=clock)
     exporters.prometheus(sessions)
     exporters.opentelemetry(sessions, **options)
-    forbidden, ids = everything_happens(sessions, store, clock)
+    forbidden, ids = cause_every_event(sessions, store, clock)
     return forbidden, ids, exported(exporters), caplog.text
 
 
 def test_no_export_has_a_ticket_a_user_a_label_or_a_session_id(caplog):
-    """A18: searched in every exported byte, also in the messages of errors."""
+    """A18: in any exported byte, also in error messages."""
     with Exporters() as exporters:
         forbidden, ids, text, logged = run_everything(exporters, caplog)
     assert len(ids) > 8
@@ -131,7 +131,7 @@ def test_only_spans_have_the_session_id_and_only_if_enabled(caplog):
 
 
 def test_reasons_of_applications_do_not_become_labels():
-    """A thousand reasons make no further series."""
+    """A thousand reasons create no further time series."""
     with Exporters() as exporters:
         sessions = Sessions(store="memory://")
         exporters.prometheus(sessions)

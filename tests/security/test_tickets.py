@@ -1,4 +1,4 @@
-"""Tickets that must not open a session, through every adapter: flaws of other libraries."""
+"""Invalid tickets, through every adapter: flaws of other libraries."""
 
 import base64
 import re
@@ -62,8 +62,8 @@ async def test_an_id_chosen_by_the_visitor_is_ignored(kit, kind):
         assert re.fullmatch(r"sid=[A-Za-z0-9_-]{66}", browser.cookie)
 
 
-async def test_the_session_id_opens_no_session(kit):
-    """B-42, B-46, B-47, OWASP-2: in no encoding; nor does it end a session."""
+async def test_session_id_is_no_valid_ticket(kit):
+    """B-42, B-46, B-47, OWASP-2: in any encoding; and it destroys no session."""
     async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         shown = (await browser.get("/write")).body.decode()
@@ -82,7 +82,7 @@ async def test_the_session_id_opens_no_session(kit):
 
 
 async def test_only_the_session_cookie_is_read(kit):
-    """B-23, B-28, ASVS 14.2.1: neither other headers nor other cookies."""
+    """B-23, B-28, ASVS 14.2.1: other headers and other cookies are ignored."""
     async with kit.serve({"/read": read, "/write": write}) as site:
         browser = site.browser()
         await browser.get("/write")
@@ -136,7 +136,8 @@ async def test_every_session_has_a_different_ticket(kit):
             tickets.append(browser.cookie.partition("=")[2])
     assert len(set(tickets)) == len({ticket[:20] for ticket in tickets}) == len(tickets)
     assert {len(ticket) for ticket in tickets} == {66}
-    for place in range(65):  # 500 even draws of 64 letters: fewer than 20 kinds is out of reach
+    # 500 uniform draws of 64 letters have more than 20 different ones.
+    for place in range(65):
         assert len({ticket[place] for ticket in tickets}) > 20
     assert not any(SECRET in ticket for ticket in tickets)
 
@@ -180,8 +181,8 @@ async def test_rejected_tickets_are_reported(kit):
     ]
 
 
-async def test_a_leaked_secret_opens_no_session(kit):
-    """B-11, B-48, ASVS 7.2.1: key and ID suffice to seal a ticket, but not its verifier."""
+async def test_leaked_secret_gives_access_to_no_session(kit):
+    """B-11, B-48, ASVS 7.2.1: key and ID suffice to seal a ticket, but the verifier is missing."""
     async with kit.serve({"/write": write, "/read": read}) as site:
         victim = site.browser()
         session_id = (await victim.get("/write")).body.decode()

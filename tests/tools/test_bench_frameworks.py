@@ -1,4 +1,4 @@
-"""The section of RESULTS.md about every framework, and that `make bench` keeps the sections."""
+"""The section of RESULTS.md about frameworks; `make bench` keeps sections of other commands."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_share_below_the_goal_is_in_bold():
     assert describe(row, figures)[5] == "**33%**"
 
 
-def test_the_round_trips_alone_bound_what_can_be_removed():
+def test_removable_overhead_is_bounded_by_the_round_trips():
     """The peer adds 100 µs, of which the round trips take 50; sojourn adds 60 µs."""
     row = next(row for row in ROWS if row.round_trips is not None)
     found = overhead([10_000], [5_000], [6_250], [1e6 / 150])

@@ -46,7 +46,7 @@ def found():
 
 
 def test_goals_compare_the_relaxed_share_hot_updates_and_the_p99_over_calm():
-    """Issue's bounds: 0.92 and 0.85 of the joined round trips, 99 % HOT, 10 ms over calm."""
+    """The bounds: 0.92 and 0.85 of the joined round trips, 99 % HOT, 10 ms more at a purge."""
     read, write, hot, purge = list_goals(found())
     assert (read.holds, write.holds, hot.holds, purge.holds) == (False, True, True, False)
     assert purge.measured == pytest.approx(11)

@@ -11,7 +11,7 @@ def makefile(repository):
 
 
 def targets(makefile):
-    """Return the names of the targets that a person calls."""
+    """Return the names of the public targets."""
     return set(re.findall(r"^([a-z][a-z-]*):(?!=)", makefile, re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""tools/mutation.py: the survival rate of each module, from the files that mutmut leaves."""
+"""tools/mutation.py: the survival rate of each module, from the result files of mutmut."""
 
 import json
 from collections import Counter
@@ -27,7 +27,7 @@ def mutants(tmp_path, monkeypatch):
 
 
 def modules():
-    """Return the measured modules as they are counted."""
+    """Return the counts of the measured modules."""
     found = {name: Counter(mutants.values()) for name, mutants in mutation.read(("",)).items()}
     del found["sojourn.c"]
     return found
@@ -41,7 +41,7 @@ def test_survivors_are_counted_for_each_module(mutants):
     assert [mutation.rate(counts) for counts in modules().values()] == [40.0, 0.0]
 
 
-def test_a_run_continues_with_the_mutants_that_were_not_tried(mutants):
+def test_run_resumes_with_the_untested_mutants(mutants):
     def select(*packages, again=(), modules=()):
         return mutation.select(mutation.read(packages, modules), again)
 
@@ -83,7 +83,7 @@ def test_the_budget_names_modules_that_exist(repository):
         assert (repository / "src" / f"{name.replace('.', '/')}.py").is_file()
 
 
-def test_the_table_takes_the_rows_of_modules_that_were_measured_completely(mutants):
+def test_table_is_updated_for_completely_measured_modules(mutants):
     page = (
         "before\n<!-- written by tools/mutation.py --write -->\n| old heading |\n"
         "| `sojourn.z` | 9 | 0 | 0 | 0.0 % | 2026-01-01 |\n"

@@ -1,4 +1,4 @@
-"""The comparison of the peers' tests with their exceptions."""
+"""tools/peers.py: outcomes of the peers' tests compared with the listed exceptions."""
 
 from importlib.metadata import version
 
@@ -20,11 +20,11 @@ from tools.peers import PEERS, compare, read_exceptions, read_suites
         ({}, {}, ["has no tests"]),
     ],
 )
-def test_an_outcome_that_the_exceptions_do_not_state_is_an_error(outcomes, exceptions, errors):
+def test_unexpected_outcome_is_an_error(outcomes, exceptions, errors):
     assert compare(outcomes, exceptions)[1] == errors
 
 
-def test_an_excepted_failure_is_counted_for_itself():
+def test_excepted_failure_is_counted_separately():
     outcomes = {"a": "passed", "b": "failed", "c": "skipped"}
     counts, _ = compare(outcomes, {"b": "why"})
     assert counts == {"passed": 1, "excepted": 1, "skipped": 1}
@@ -36,7 +36,7 @@ def test_each_exception_has_a_reason():
 
 
 def test_the_sdists_are_those_of_the_installed_versions():
-    """The tests of another version than the installed one would prove nothing."""
+    """The tests must have the version of the installed package."""
     lines = (PEERS / "requirements.txt").read_text("utf-8").splitlines()
     pins = [Requirement(line.rstrip("\\ ")) for line in lines if "==" in line]
     pinned = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]

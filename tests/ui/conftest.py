@@ -1,4 +1,4 @@
-"""The programs of the recipes, served from a folder of their own; Chromium from the browser tests.
+"""Serves the programs of the recipes from temporary folders; Chromium of the browser tests.
 
 `make test-ui` installs the frameworks; elsewhere these tests are skipped.
 """

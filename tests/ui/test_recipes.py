@@ -14,8 +14,8 @@ needs = {
 
 
 @needs["fasthtml"]
-def test_fasthtml(serve, visitor):
-    """A4, A7, A9: FastHTML's ``session`` is the session, with its verbs."""
+def test_fasthtml_session_has_the_methods_of_sojourn(serve, visitor):
+    """A4, A7, A9."""
     server = serve("uvicorn", "fasthtml_app:app", "--port", "{port}")
     client = visitor(server)
     assert [f"Guest: visit {n}" in client.get("/").text for n in (1, 2)] == [True, True]
@@ -27,8 +27,8 @@ def test_fasthtml(serve, visitor):
 
 
 @needs["nicegui"]
-def test_nicegui(serve, visitor):
-    """A4, A7, A9, A24: NiceGUI's own middleware gives way; ``app.storage.user`` keeps working."""
+def test_nicegui_uses_sojourns_middleware(serve, visitor):
+    """A4, A7, A9, A24: it replaces NiceGUI's own; ``app.storage.user`` still works."""
     server = serve("nicegui_app", "{port}")
     client, other = visitor(server), visitor(server)
     assert "Guest: visit 1" in client.get("/").text
@@ -41,8 +41,8 @@ def test_nicegui(serve, visitor):
 
 
 @needs["gradio"]
-def test_gradio(serve, visitor):
-    """A4: events read and write the session of the page."""
+def test_gradio_events_use_the_session_of_the_page(serve, visitor):
+    """A4."""
     client = visitor(serve("uvicorn", "gradio_app:app", "--port", "{port}"))
 
     def greet():
@@ -56,7 +56,7 @@ def test_gradio(serve, visitor):
 
 
 @needs["streamlit"]
-def test_streamlit(serve, chromium):
+def test_streamlit_script_uses_the_session_of_the_routes(serve, chromium):
     """A4, A7, A24: routes log in and out, the script reads and writes."""
     server = serve("uvicorn", "streamlit_app:app", "--port", "{port}")
     context = chromium.new_context()
@@ -73,8 +73,8 @@ def test_streamlit(serve, chromium):
 
 
 @needs["fasthtml"]
-def test_install_on_fast_app(tmp_path, monkeypatch):
-    """A24: ``fast_app`` has no ``sess_cls``; ``install`` takes the place of its middleware."""
+def test_install_on_fast_app_replaces_its_middleware(tmp_path, monkeypatch):
+    """A24: ``fast_app`` has no ``sess_cls``."""
     from fasthtml.common import fast_app
     from starlette.testclient import TestClient
 

@@ -1,6 +1,6 @@
 """RequestSuite: AppSuite and the laws of requests that the core decides, for every adapter.
 
-An author of an adapter does not need the latter: they cannot fail in one adapter only.
+Authors of adapters need only AppSuite: the other laws cannot fail in a single adapter.
 """
 
 from sojourn.testing import AppSuite

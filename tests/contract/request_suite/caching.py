@@ -119,7 +119,7 @@ class CacheHeaderTests(AppTests):
 
     @under_loop
     async def test_a_page_of_a_session_that_ends_meanwhile_is_not_stored(self) -> None:
-        """A13: it may show what the session held before it was revoked."""
+        """A13: it may show data of the session from before the revocation."""
         async with self.serve(HANDLERS) as app:
             browser = app.browser()
             await browser.get("/login")

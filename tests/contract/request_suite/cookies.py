@@ -55,7 +55,7 @@ class CookieTests(AppTests):
             sent = {attribute.lower() for attribute in found}
             expires = {attribute for attribute in sent if attribute.startswith("expires=")}
             assert sent - expires == attributes
-            assert len(expires) == ("max-age=43200" in attributes)  # for clients of either
+            assert len(expires) == ("max-age=43200" in attributes)  # for older clients
             [deleting] = (await browser.get("/shop/end", scheme=scheme)).all("set-cookie")
             empty, *found = deleting.split("; ")
             assert empty == start

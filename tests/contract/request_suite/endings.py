@@ -118,7 +118,7 @@ class EndingTests(AppTests):
             for path, read, count in [
                 ("/clear", b"None", 0),
                 ("/clear-and-write", b"7", 1),
-                ("/clear-and-fail", b"None", 0),  # as a logout, also if the request fails (A10)
+                ("/clear-and-fail", b"None", 0),  # like a logout, also if the request fails (A10)
             ]:
                 browser = app.browser()
                 await browser.get("/write")

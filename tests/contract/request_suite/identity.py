@@ -55,9 +55,9 @@ class IdentityTests(AppTests):
 
     @under_loop
     async def test_the_previous_ticket_is_valid_for_the_grace_period(self) -> None:
-        """A9: a browser that lost the response receives the new ticket, however late it returns.
+        """A9: a browser that lost the response receives the new ticket with any later request.
 
-        The ticket is the same in every process, and no further rotation happens until it was seen.
+        Every process sends the same ticket, and no further rotation happens until a client sent it.
         """
         async with self.serve(HANDLERS, rotate_interval="10 minutes") as app:
             browser = app.browser()

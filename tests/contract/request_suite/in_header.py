@@ -1,7 +1,7 @@
 """HeaderSuite: the laws of requests with the ticket in a header.
 
-The client translates: what the laws send as a cookie travels as ``Authorization``, and the response
-header comes back as the Set-Cookie that the laws expect.
+The client translates: it sends the cookie of the laws as ``Authorization`` and returns the response
+header as the Set-Cookie that the laws expect.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ DELETED = "sid=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
 
 
 class HeaderDriver:
-    """A client that keeps its ticket itself and sends it in a header."""
+    """A client that stores its ticket and sends it in a header."""
 
     def __init__(self, driver):
         self._driver = driver
@@ -58,15 +58,15 @@ class HeaderResponse(ClientResponse):
 
 
 class HeaderTests:
-    """Gives a suite the client; put it before the suite of a framework."""
+    """Mixin that sets the client of a suite; list it before the suite of a framework."""
 
-    # About Cookie headers; `tests/unit/web/test_header_transport.py` has the same about others.
+    # Tests of Cookie headers; `tests/unit/web/test_header_transport.py` tests the other headers.
     test_an_invalid_ticket_never_reaches_the_store = None
-    # It replaces the client by one that sends cookies.
+    # This test replaces the client by one that sends cookies.
     test_changes_are_kept_if_the_client_disconnects = None
 
     def make_driver(self, app, trace):
-        """Return a server whose client keeps the ticket in a header."""
+        """Return a server whose client sends the ticket in a header."""
         return HeaderDriver(super().make_driver(app, trace))
 
     def build(self, handlers, **options):

@@ -22,7 +22,7 @@ START: dict[str, Any] = {
     "counts": {"apple": 1},
 }
 
-#: What one request does, what another one does before the first commits, and the result.
+#: The operation of one request, that of a request that commits before it, and the result.
 MERGES: dict[str, tuple[Change, Change, dict[str, Any]]] = {
     "different keys": (
         lambda s: s.update(one=1), lambda s: s.update(two=2), {"one": 1, "two": 2},

@@ -48,7 +48,7 @@ class RotationTests(AppTests):
             running = browser.start("/slow")
             await checkpoint.reached()
             before = browser.cookie
-            app.clock.advance(61)  # so that a read would touch
+            app.clock.advance(61)  # so that a read would touch the record
             await _end_ticket(app, browser, end)
             checkpoint.release()
             reply = await running.done()

@@ -1,4 +1,4 @@
-"""Store calls that the core decides: laws A1, A3 and A15. Others are in AppSuite."""
+"""Store calls that the core decides: laws A1, A3 and A15. AppSuite tests the others."""
 
 from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import HANDLERS
@@ -35,7 +35,7 @@ class StoreCallTests(AppTests):
 
     @under_loop
     async def test_a_save_whose_response_is_lost_takes_effect_once(self) -> None:
-        """A15: the request is answered with 503, and the next one reads the new value."""
+        """A15: the response is 503, and the next request reads the new value."""
         async with self.serve(HANDLERS) as app:
             browser = app.browser()
             await browser.get("/write")

@@ -1,4 +1,4 @@
-"""Tickets that open no session: law A8."""
+"""Invalid tickets: law A8."""
 
 from typing import Any
 
@@ -70,8 +70,8 @@ class TicketTests(AppTests):
             assert [(event.session_id, event.reason) for event in rejected] == [(first, "unknown")]
 
     @under_loop
-    async def test_a_ticket_with_another_verifier_opens_nothing(self) -> None:
-        """A8: the session ID, or the contents of the store, grant no access."""
+    async def test_a_ticket_with_another_verifier_is_invalid(self) -> None:
+        """A8: neither the session ID nor the contents of the store grant access."""
         async with self.serve(HANDLERS) as app:
             browser = app.browser()
             await browser.get("/write")

@@ -1,6 +1,6 @@
-"""StoreSuite of this repository: the public one, and random and parallel changes by many.
+"""StoreSuite of this repository: the public suite, and tests of random and parallel changes.
 
-An author of a store does not need the latter to find the mistakes that are usual.
+Authors of stores need only the public suite to find the usual mistakes.
 """
 
 from sojourn.testing import StoreSuite as PublicStoreSuite

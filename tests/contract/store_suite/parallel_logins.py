@@ -27,12 +27,12 @@ from sojourn.testing.store_suite.session_limits import MAX_SESSIONS, every_polic
 
 _LOGINS: Final = 50
 
-#: Where a worker can import this module.
+#: The folder from which a worker imports this module.
 REPOSITORY: Final = Path(__file__).parents[3]
 
 
 class ParallelLoginTests(StoreTests):
-    """Tests of ``save_login`` with a limit, called by many at once."""
+    """Tests of ``save_login`` with a limit and parallel callers."""
 
     @every_policy
     @store_test(requires=SupportsUserIndex, loop_only=True)
@@ -62,7 +62,7 @@ class ParallelLoginTests(StoreTests):
 
     @every_policy
     def test_4_processes_respect_the_limit(self, policy: LimitPolicy) -> None:
-        """ASVS 7.1.2: logins of one user in processes that share the store only."""
+        """ASVS 7.1.2: logins of one user in processes that share only the store."""
         url = self.store_url()
         with self.blocking_stores(requires=SupportsUserIndex) as (store,):
             logins = _ParallelLogins(policy)
@@ -74,7 +74,7 @@ class ParallelLoginTests(StoreTests):
                 assert worker.stdout.readline() == "ready\n"
                 lines = [f"{r.id.hex()} {r.to_bytes().hex()}\n" for r in logins.records[n::4]]
                 worker.stdin.writelines(lines)
-            for worker in workers:  # the end of its input starts a worker
+            for worker in workers:  # closing its standard input starts a worker
                 assert worker.stdin is not None
                 worker.stdin.close()
             for n, worker in enumerate(workers):

@@ -14,10 +14,12 @@ from sojourn.testing.store_suite.base import IndexedStore, StoreTests, close, st
 
 
 class ParallelRevocationTests(StoreTests):
-    """Tests of cutoffs that many logins meet."""
+    """Tests of cutoffs with parallel logins."""
 
     @store_test(requires=SupportsUserIndex, loop_only=True)
-    async def test_no_task_logs_in_after_a_revocation(self, store: IndexedStore) -> None:
+    async def test_no_earlier_login_in_a_task_survives_a_revocation(
+        self, store: IndexedStore
+    ) -> None:
         """S16: in any order of logins, cutoff, listing and deletions."""
         other: Any = self.make_store("default")
         generator = random.Random(16)
@@ -35,7 +37,7 @@ class ParallelRevocationTests(StoreTests):
             await revocation.check(store)
         close(other)
 
-    def test_no_thread_logs_in_after_a_revocation(self) -> None:
+    def test_no_earlier_login_in_a_thread_survives_a_revocation(self) -> None:
         """S16: the same with threads."""
         with self.blocking_stores(2, requires=SupportsUserIndex) as stores:
             for number in range(30):

@@ -1,4 +1,4 @@
-"""Random changes of sessions, and what the user index must list after them: law S15."""
+"""The user index after random changes of sessions: law S15."""
 
 import random
 from typing import Any
@@ -43,7 +43,7 @@ class RandomIndexTests(StoreTests):
 
 
 class _IndexModel:
-    """Changes sessions at random and knows what the index must list."""
+    """Changes sessions at random and computes the expected index."""
 
     def __init__(self, store: IndexedStore, generator: random.Random) -> None:
         self.store, self.random = store, generator

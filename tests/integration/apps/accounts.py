@@ -1,4 +1,4 @@
-"""Logins, every way of ending sessions, and a socket that waits or pushes: for several processes.
+"""Logins, every kind of revocation, and WebSockets that receive or only send.
 
 The options of its installation come from the environment.
 """
@@ -64,11 +64,11 @@ async def wait(websocket):
 
 
 async def push(websocket):
-    """Send what the session holds for ever, and never receive."""
+    """Send the session data repeatedly, and never receive."""
     await websocket.accept()
     while True:
         await websocket.send_json(dict(websocket.session))
-        await asyncio.sleep(0.02)  # a ticker's rhythm
+        await asyncio.sleep(0.02)  # the interval of a ticker
 
 
 app = Starlette(

@@ -18,7 +18,7 @@ async def download(request):
 
 
 async def send_file(_):
-    """Send this file without looking at the session."""
+    """Send this file without accessing the session."""
     return FileResponse(__file__)
 
 

@@ -1,4 +1,4 @@
-"""A socket for users only, whose ``on_error`` answers the handshake of others."""
+"""A WebSocket that requires a user; ``on_error`` responds to other handshakes."""
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse

@@ -1,4 +1,4 @@
-"""An API for native clients and pages of another origin: the ticket travels in a header."""
+"""An API for native clients and pages of another origin: the ticket is in a header."""
 
 import json
 import os

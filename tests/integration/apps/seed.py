@@ -30,7 +30,7 @@ def visits(session):
 
 
 def count(request):
-    """Count in a plain function: nothing to await, nothing to save."""
+    """Count in a plain function, which neither awaits nor saves."""
     return visits(request.session)
 
 
@@ -48,7 +48,7 @@ def usage_of(name):
 
 
 async def answer_once(websocket):
-    """Count one message, answer, close."""
+    """Count one message, reply and close."""
     await websocket.accept()
     await websocket.receive_text()
     session = websocket.scope.get("session")
@@ -60,7 +60,7 @@ async def answer_once(websocket):
     await websocket.close()
 
 
-# Every route, and what each of them may do with its session
+# A session on every route, and each use of it
 
 
 @dataclass
@@ -81,7 +81,7 @@ async def attribute(request):
 
 async def increment(request):
     value = request.session.increment("counter")
-    await asyncio.sleep(0)  # others run before this is committed
+    await asyncio.sleep(0)  # other requests run before the commit
     return PlainTextResponse(str(value))
 
 
@@ -133,7 +133,7 @@ everything = Starlette(
 )
 sojourn.install(everything, store="memory://", state=State, merge={"counter": "sum"})
 
-# Some routes: by decorator, by dependency, by the route's own middleware, by pattern
+# A session on some routes: by decorator, dependency, middleware of the route, or pattern
 
 decorated = Starlette()
 decorated_sessions = sojourn.install(decorated, store="memory://", autoload=False)

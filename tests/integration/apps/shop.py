@@ -20,11 +20,11 @@ async def show(request):
 
 
 async def count(request):
-    """Count up, and leave a key and a nested key of one's own."""
+    """Increment the counter; set a key and a nested key of this request."""
     session = request.session
     n = request.query_params["n"]
     session["counter"] = session.get("counter", 0) + 1
-    await asyncio.sleep(0)  # others run between the read and the commit
+    await asyncio.sleep(0)  # other requests run between the read and the commit
     session[f"key-{n}"] = n
     session.setdefault("nested", {})[n] = True
     return PlainTextResponse(str(os.getpid()))
@@ -63,7 +63,7 @@ async def usage(request):
 
 
 async def stream(request):
-    """Change the session after the first byte and at the very end; go on for `n` pieces."""
+    """Change the session after the first byte and at the end of a stream of `n` pieces."""
     session = request.session
     n = int(request.query_params["n"])
     session["began"] = True
@@ -73,7 +73,7 @@ async def stream(request):
             for piece in range(n):
                 session.increment("pieces")
                 yield f"{piece}\n"
-                await asyncio.sleep(0.01)  # so that a client can leave in the middle
+                await asyncio.sleep(0.01)  # so that a client can disconnect during the stream
         finally:
             session["ended"] = True
 
@@ -81,7 +81,7 @@ async def stream(request):
 
 
 async def slow(request):
-    """Hold the request until `/open` is requested, then write."""
+    """Block until `/open` is requested, then write."""
     request.session["slow"] = True
     released = held_requests.setdefault(request.query_params["name"], asyncio.Event())
     arrived.setdefault(request.query_params["name"], asyncio.Event()).set()
@@ -90,7 +90,7 @@ async def slow(request):
 
 
 async def arrive(request):
-    """Respond once a request is held."""
+    """Respond when a request is blocked."""
     await arrived.setdefault(request.query_params["name"], asyncio.Event()).wait()
     return PlainTextResponse("")
 
@@ -106,7 +106,7 @@ async def uninstall(request):
 
 
 async def whose(request):
-    """Set a value, let other requests run, and respond with the value."""
+    """Set a value, yield to other requests, and respond with the value."""
     mine = request.query_params["n"]
     request.session["mine"] = mine
     for _ in range(5):
@@ -136,18 +136,18 @@ async def echo(websocket):
 
 
 async def push(websocket):
-    """Send for ever and never receive."""
+    """Send repeatedly and never receive."""
     await websocket.accept()
     try:
         while True:
             await websocket.send_text("tick" * int(websocket.query_params.get("size", 1)))
-            await asyncio.sleep(0.01)  # a ticker's rhythm
+            await asyncio.sleep(0.01)  # the interval of a ticker
     except (OSError, WebSocketDisconnect):
         pass
 
 
 async def begin(websocket):
-    """Begin a session in the handshake, and try to begin one after it."""
+    """Create a session in the handshake."""
     websocket.session["counter"] = 100
     await websocket.accept()
     await websocket.send_json(dict(websocket.session))
@@ -164,7 +164,7 @@ async def begin_late(websocket):
 
 
 async def patient(websocket):
-    """Receive with a time limit of its own, as handlers do that have something else to do."""
+    """Receive with a timeout, like a handler with other work."""
     await websocket.accept()
     received = []
     while len(received) < 20:
@@ -177,11 +177,11 @@ async def patient(websocket):
 
 
 async def refresher(websocket):
-    """Refresh the session for ever, and never receive."""
+    """Refresh the session repeatedly, and never receive."""
     await websocket.accept()
     while True:
         await websocket.session.arefresh()
-        await asyncio.sleep(0.01)  # the pace of a handler that polls its session
+        await asyncio.sleep(0.01)  # the interval of a handler that polls its session
 
 
 async def members(websocket):

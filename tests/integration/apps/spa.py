@@ -1,4 +1,4 @@
-"""An API for a page of another origin, and a slow event stream; the page's origin is a setting."""
+"""An API for a page of another origin, and a slow event stream; the environment has the origin."""
 
 import asyncio
 import json
@@ -23,21 +23,21 @@ async def count(request):
 
 
 async def outage(request):
-    """Let the next load fail."""
+    """Make the next load fail."""
     STORE.fail("load", times=1)
     return JSONResponse("failing")
 
 
 async def events(request):
     async def parts():
-        await asyncio.sleep(60)  # the first event is far away
+        await asyncio.sleep(60)  # the first event is sent much later
         yield str(request.session.get("n"))
 
     return StreamingResponse(parts(), media_type="text/event-stream")
 
 
 async def late(request):
-    """Look at the session after the headers of a body whose length is known."""
+    """Read the session after the headers of a body of known length."""
 
     async def parts():
         yield b"n="

@@ -1,4 +1,4 @@
-"""A bare WSGI application that counts visits and returns its body in the form of the path."""
+"""A bare WSGI application that counts visits; the path selects the form of its body."""
 
 import os
 

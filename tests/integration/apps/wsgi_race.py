@@ -2,7 +2,7 @@
 
 `STORE` is the URL of the store. `/sum` assigns a key that is declared to be summed, `/increment`
 calls the operation, `/stream` does so while its body is sent, `/all` returns everything, `/login`
-and `/logout` do what they say.
+and `/logout` log in and out.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Stands in for the package ``semantic_version``, which Flask-Login's tests import."""
+"""A replacement for the package ``semantic_version``, which Flask-Login's tests import."""
 
 
 class Version(tuple):
@@ -7,6 +7,6 @@ class Version(tuple):
     __slots__ = ()
 
     def __new__(cls, text="", *, major=0, minor=0, patch=0):
-        """Take a text such as "3.4.0", or the numbers."""
+        """Accept a text such as "3.4.0", or the numbers."""
         numbers = map(int, text.split(".")) if text else (major, minor, patch)
         return super().__new__(cls, numbers)

@@ -1,7 +1,7 @@
 """Run the tests of Django REST framework with sojourn as the session engine.
 
 Arguments are labels of tests. ``SESSION_ENGINE`` and ``SESSION_MIDDLEWARE`` in the environment
-replace what the tests use.
+replace those of the tests.
 """
 
 import json
@@ -14,7 +14,7 @@ import run_django_tests
 
 
 class Runner(run_django_tests.Runner):
-    """Django's test runner without system checks, which require more than these tests need."""
+    """Django's test runner without system checks, which require settings that these tests lack."""
 
     def run_checks(self, databases):
         """Check nothing."""

@@ -1,6 +1,6 @@
 """A plugin of pytest that adds the session of sojourn to Pyramid's tests of its sessions.
 
-``SharedCookieSessionTests`` is what Pyramid tests of any session in a cookie.
+``SharedCookieSessionTests`` are Pyramid's tests for every session in a cookie.
 """
 
 import time
@@ -15,7 +15,7 @@ SECRET = "a secret for the tests of peers: 4be8a101"
 #: Pyramid's default, 20 minutes.
 TIMEOUT = 1200
 
-#: In the place of Pyramid's ``timeout=None``.
+#: Replaces Pyramid's ``timeout=None``.
 NEVER = 10**9
 
 NAMES = {"cookie_name": "cookie", "set_on_exception": "save_on_error"}
@@ -59,7 +59,7 @@ def pytest_configure():
             return session_factory(sessions)(request)
 
         def _serialize(self, value):
-            """Note the content of a cookie; the session is created when its options are known."""
+            """Record the content of a cookie; the session is created when its options are known."""
             self.serialized = value
             return "noted"
 

@@ -7,7 +7,7 @@ from sojourn.stores.memory import MemoryStore
 
 
 class MemoryMiddleware(SessionMiddleware):
-    """A middleware whose sessions are kept in memory, as each test has its own application."""
+    """A middleware with sessions in memory, because each test has its own application."""
 
     def __init__(self, app, secret_key, *args, **options):
         super().__init__(app, secret_key, *args, store=MemoryStore(), **options)
