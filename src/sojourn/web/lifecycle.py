@@ -10,11 +10,13 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from sojourn._core.concurrency import run
+from sojourn._core.operations import same
 from sojourn._core.plan import Write
 from sojourn._core.working_copy import NO_COOKIE_CHANGE, WorkingCopy
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import (
     ConfigurationError,
+    NotSerializable,
     SessionError,
     SojournError,
     StoreError,
@@ -712,10 +714,16 @@ def _assign(container: MutableMapping[str, Any], replacement: Mapping[str, Any])
         found = container[key] if present else None
         if present and isinstance(found, dict) and isinstance(value, Mapping):
             _assign(found, value)
-        elif (
-            not present or found != value or isinstance(found, bool) is not isinstance(value, bool)
-        ):
+        elif not present or not _same(found, value):
             container[key] = value
+
+
+def _same(found: Any, value: Any) -> bool:
+    """Return whether two values are stored alike; 1, 1.0 and True are not, also in a list."""
+    try:
+        return same(found, value)
+    except NotSerializable:  # an object of a state class, or a subclass of dict in a list
+        return bool(found == value)
 
 
 def encode_headers(headers: TextHeaders) -> RawHeaders:

@@ -93,6 +93,27 @@ async def test_a_mapping_is_adopted():
     assert site.sessions.usage().writes == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (1, 1.0),
+        (0.0, -0.0),
+        ([1], [True]),
+        ([1, {"b": 0}], [1, {"b": False}]),
+        ({"b": 1}, {"b": 1.0}),
+        ({1}, frozenset({1})),
+    ],
+)
+async def test_an_equal_value_of_another_type_is_adopted(before, after):
+    """A24: 1, 1.0 and True are three values, also inside another value."""
+    site = Site()
+    site.before = {"c": before}
+    await site.replace({"c": before})
+    site.before = {}
+    await site.replace({"c": after})
+    assert await site.get("/show") == repr((None, {"c": after}))
+
+
 async def test_an_equal_mapping_changes_nothing():
     site = Site()
     await site.get("/begin")
