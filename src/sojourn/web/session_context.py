@@ -42,7 +42,7 @@ class SessionContext:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"url expects an http or https URL with a host, found {url!r}")
         if cookies is not None and not isinstance(cookies, str):
-            cookies = "; ".join(f"{name}={value}" for name, value in cookies.items())
+            cookies = _cookie_header(cookies)
         self._lifecycle = _ContextLifecycle(web, parts, labels or {}, headers or {})
         self._parts = parts
         self._cookies = cookies
@@ -75,7 +75,11 @@ class SessionContext:
         return self._headers
 
     async def __aenter__(self) -> Self:
-        """Load the session."""
+        """Load the session.
+
+        Raises:
+            RuntimeError: the block was entered before.
+        """
         host, cookies = self._request_headers()
         waiting = self._lifecycle.begin(self._parts.scheme, host, cookies)
         if waiting is not None:
@@ -91,7 +95,11 @@ class SessionContext:
         self._end()
 
     def __enter__(self) -> Self:
-        """Load the session."""
+        """Load the session.
+
+        Raises:
+            RuntimeError: the block was entered before.
+        """
         host, cookies = self._request_headers()
         lifecycle = self._lifecycle
         # Not `begin`: `run` would close its coroutine, and not the one that it waits for.
@@ -112,7 +120,15 @@ class SessionContext:
         self._end()
 
     def _request_headers(self) -> tuple[bytes, bytes | None]:
-        """Return the Host and the Cookie header."""
+        """Return the Host and the Cookie header.
+
+        Raises:
+            RuntimeError: the block was entered before.
+        """
+        if self._lifecycle.session is not None:
+            raise RuntimeError(
+                "sessions.open(...) serves one block; call it again for each further block"
+            )
         host = self._parts.netloc.encode("latin-1", "replace")
         cookies = self._cookies
         return host, None if cookies is None else cookies.encode("latin-1", "replace")
@@ -122,6 +138,22 @@ class SessionContext:
         assert not isinstance(headers, CoroutineType)  # noqa: S101 - everything is committed
         self._headers = decode_headers(headers)
         self._lifecycle.end()
+
+
+def _cookie_header(cookies: object) -> str:
+    """Return cookies as a Cookie header.
+
+    Raises:
+        TypeError: they are no mapping from text to text. It does not show them: one is a ticket.
+    """
+    found = type(cookies).__qualname__
+    if isinstance(cookies, Mapping):
+        if all(isinstance(value, str) for value in cookies.values()):
+            return "; ".join(f"{name}={value}" for name, value in cookies.items())
+        found += " with values that are no texts"
+    raise TypeError(
+        f"cookies expects a Cookie header as text, or a dict from names to texts, found {found}"
+    )
 
 
 class _ContextLifecycle(SessionLifecycle):

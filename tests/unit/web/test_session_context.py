@@ -1,6 +1,7 @@
 """``sessions.open``: a visitor's session in a ``with`` or ``async with`` block."""
 
 import asyncio
+from http.cookies import SimpleCookie
 
 import pytest
 
@@ -256,3 +257,29 @@ def test_characters_that_no_header_can_carry_are_replaced(site):
     cookies = site.begin()
     assert site.data({"theme": "\u2603", **cookies}) == {"n": 1}
     assert site.data(cookies, url="https://\u2603.example/") == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    "cookies", [b"sid=ticket", ["sid=ticket"], 5, SimpleCookie("sid=ticket"), {"sid": ["ticket"]}]
+)
+def test_cookies_that_are_no_texts_are_refused_and_not_shown(cookies):
+    """A18, A24: they would be read as no session."""
+    sessions = Sessions(store="memory://")
+    with pytest.raises(TypeError, match="cookies expects a Cookie header") as raised:
+        sessions.open(cookies=cookies)
+    assert "ticket" not in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", ["with", "async with"])
+def test_a_context_serves_one_block(mode):
+    """A24: what a second block, or one inside the first, wrote would be lost."""
+    opened = Installation(mode).visit(lambda session: session.update(n=1))
+    with pytest.raises(RuntimeError, match="serves one block"), opened:
+        pass  # pragma: no cover - not entered
+
+    async def enter():
+        async with opened:
+            pass  # pragma: no cover - not entered
+
+    with pytest.raises(RuntimeError, match="serves one block"):
+        asyncio.run(enter())
