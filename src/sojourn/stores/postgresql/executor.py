@@ -21,7 +21,8 @@ from sojourn.stores.postgresql.errors import (
     as_store_error,
 )
 from sojourn.stores.postgresql.pipeline import Preparation
-from sojourn.stores.postgresql.requests import (
+from sojourn.stores.postgresql.schema_migration import Migrator
+from sojourn.stores.postgresql.transactions import (
     NOT_SAVED,
     Load,
     Planner,
@@ -29,7 +30,6 @@ from sojourn.stores.postgresql.requests import (
     is_idempotent,
     newer,
 )
-from sojourn.stores.postgresql.schema_migration import Migrator
 
 logger: logging.Logger = logging.getLogger("sojourn")
 

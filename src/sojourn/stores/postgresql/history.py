@@ -14,10 +14,10 @@ from sojourn.stores.postgresql.encoding import (
     unpack_bigint,
 )
 from sojourn.stores.postgresql.pipeline import Query, Transaction
-from sojourn.stores.postgresql.requests import Command
 from sojourn.stores.postgresql.statements import Statements
+from sojourn.stores.postgresql.transactions import Command
 
-#: Entries of one statement; see ``_MAX_STATEMENT_BYTES`` in ``requests.py``.
+#: Entries of one statement; see ``_MAX_STATEMENT_BYTES`` in ``transactions.py``.
 _MAX_INSERTED: Final = 1_000
 
 #: Executes requests in one batch.

@@ -16,8 +16,8 @@ from sojourn.stores.postgresql.encoding import (
     unpack_bigint,
 )
 from sojourn.stores.postgresql.pipeline import Query
-from sojourn.stores.postgresql.requests import Command, Request
 from sojourn.stores.postgresql.statements import Statement, Statements
+from sojourn.stores.postgresql.transactions import Command, Request
 
 #: Pages of the table up to which ``count`` reads all: 1 GB, which takes about half a second if the
 #: system has them in memory.

@@ -61,7 +61,10 @@ from sojourn.stores.postgresql.pipeline import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
 from sojourn.stores.postgresql.queries import named_query, rows_of
-from sojourn.stores.postgresql.requests import (
+from sojourn.stores.postgresql.schema import Schema
+from sojourn.stores.postgresql.schema_migration import Migrator
+from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
+from sojourn.stores.postgresql.transactions import (
     Command,
     Create,
     Delete,
@@ -70,9 +73,6 @@ from sojourn.stores.postgresql.requests import (
     Request,
     Update,
 )
-from sojourn.stores.postgresql.schema import Schema
-from sojourn.stores.postgresql.schema_migration import Migrator
-from sojourn.stores.postgresql.statements import ANY_VERSION, Statements
 
 
 class Durability(StrEnum):

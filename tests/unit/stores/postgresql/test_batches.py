@@ -10,7 +10,7 @@ import pytest
 from sojourn._core.concurrency import run
 from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import GONE, SAVED, Conflict, LimitPolicy, LoginSaved, SessionLimit
-from sojourn.stores.postgresql import connection, pipeline, requests
+from sojourn.stores.postgresql import connection, pipeline, transactions
 from sojourn.stores.postgresql.encoding import advisory_key, digest
 from sojourn.stores.postgresql.errors import ServerError
 from sojourn.stores.postgresql.schema import Schema
@@ -211,7 +211,7 @@ class TestOneBatch:
         self, open_url, monkeypatch, most
     ):
         """S13: libpq parses a long statement in quadratic time."""
-        monkeypatch.setattr(requests, "_MAX_STATEMENT_BYTES", most)
+        monkeypatch.setattr(transactions, "_MAX_STATEMENT_BYTES", most)
         store = open_url()
 
         async def check():
@@ -228,10 +228,10 @@ class TestOneBatch:
 
     def test_the_size_of_the_records_in_a_statement_is_limited(self):
         """S13: the sum of their bodies; a larger record has a statement of its own."""
-        planner = requests.Planner(Statements(Schema(), is_relaxed=False), "default")
+        planner = transactions.Planner(Statements(Schema(), is_relaxed=False), "default")
         bodies = [make_body(data="x" * size) for size in (600_000, 400_000, 2_000_000, 10)]
-        batch = [requests.Create(make_record(body=body)) for body in bodies]
-        steps = planner.plan([*batch, *(requests.Update(each.record, 1) for each in batch)])
+        batch = [transactions.Create(make_record(body=body)) for body in bodies]
+        steps = planner.plan([*batch, *(transactions.Update(each.record, 1) for each in batch)])
         assert [sorted(step.positions) for step in steps] == [
             *([0, 1], [2], [3]),
             *([4, 5], [6], [7]),

@@ -1,4 +1,4 @@
-"""Requests of the store, and the transactions that a batch of them becomes. Pure functions.
+"""Transactions: what a batch of requests of the store becomes. Pure functions.
 
 The loads of a batch are one statement, and so are its insertions and its deletions. Its saves and
 touches are a statement each. Each kind is one transaction, so that its failure affects no other.
