@@ -164,6 +164,17 @@ class TestQueue:
             await world.engine.commit(session)
         assert time.monotonic() - began < 1
 
+    @pytest.mark.anyio
+    async def test_a_login_of_an_existing_session_times_out(self):
+        """S12: it makes several store calls, so the store does not bound it."""
+        world = World(store_timeout=0.05)
+        session = await world.load(await world.create(n=0))
+        session.login("ada")
+        world.store.hang("save_login")
+        with pytest.raises(StoreUnavailable, match=r"0\.05 seconds"):
+            await asyncio.wait_for(world.engine.commit(session), 2)
+        world.store.heal()
+
     def test_a_commit_in_a_thread_times_out(self):
         """S12: without an event loop it waits for the lock no longer than store_timeout."""
         world = World(store_timeout=0.3)

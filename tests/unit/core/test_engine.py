@@ -20,6 +20,7 @@ from sojourn.errors import (
     StoreUnavailable,
 )
 from sojourn.events import Created, Expired, Read, Rejected, Revoked, StoreFailed, Written
+from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +175,20 @@ class TestCreate:
         assert await world.data(victim) == {"secret": 1}
         assert await world.data(ticket_of(session)) == {"a": 1}
         assert session.id != victim.session_id.hex()
+
+    async def test_a_login_replaces_a_taken_id_in_a_store_without_an_index(self):
+        """S2, ASVS 7.2.3."""
+        world, victim = await stored_session(secret=1)
+        plain = PlainStore()
+        taken = await world.record(victim)
+        plain.records[victim.session_id] = taken
+        world.engine.use_store(plain)
+        session = await world.load(None)
+        session._copy.unsaved_id = victim.session_id
+        session.login("ada")
+        await end_of_request(session)
+        assert plain.records[victim.session_id] is taken
+        assert (await world.load(ticket_of(session))).user == "ada"
 
     async def test_a_random_source_that_repeats_itself_raises_a_conflict(self, monkeypatch):
         world, victim = await stored_session(secret=1)

@@ -190,6 +190,18 @@ class TestCommits:
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"n": 1}
 
+    async def test_a_failing_request_that_rotates_drops_the_operations(self):
+        """A10: the rotation is written, the increment is not."""
+        world = World()
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
+        session.increment("n")
+        await interrupted(world, session, after=False)
+        session.rotate()
+        await end_of_request(session, failed=True)
+        assert ticket_of(session).verifier != ticket.verifier
+        assert (await world.load(ticket_of(session)))["n"] == 1
+
     async def test_an_interrupted_rotation_of_a_failing_request_is_settled_without_its_changes(
         self,
     ):
@@ -229,6 +241,21 @@ class TestCommits:
             await world.engine.commit(session)
         await world.engine.commit(session)
         assert await world.data(ticket) is None
+
+    async def test_a_cancelled_save_that_arrived_is_not_repeated(self):
+        world = World()
+        ticket = await world.create(n=1)
+        session = await world.load(ticket)
+        session.increment("n")
+        world.store.hang("save", after=True, times=1)
+        task = asyncio.create_task(world.engine.commit(session))
+        await asyncio.sleep(0)
+        assert world.store.calls[-1] == "save"
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await world.engine.commit(session)
+        assert await world.data(ticket) == {"n": 2}
 
     async def test_a_commit_cancelled_while_it_waits_for_the_lock_keeps_its_changes(self):
         world = World()

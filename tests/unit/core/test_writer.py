@@ -6,10 +6,11 @@ import msgspec
 import pytest
 
 from sojourn._core.writer import MAX_ATTEMPTS
+from sojourn._crypto.rotation import VerifierChain
 from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge, StoreUnavailable
-from sojourn.events import Conflicted, Expired, Rejected, Written
+from sojourn.events import Conflicted, Expired, Rejected, StoreFailed, Written
 from sojourn.record import NO_VERIFIER, TRANSIT_VERSION, UnreadableRecord
-from tests.unit.core.engine_harness import World, end_of_request
+from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +90,7 @@ async def test_after_a_bounded_number_of_conflicts_a_commit_raises_and_keeps_its
     with pytest.raises(SessionConflict) as caught:
         await session.acommit()
     assert caught.value.attempts == MAX_ATTEMPTS
+    assert caught.value.session_id == session.id
     world.memory.save = original
     assert session["n"] == 1
     await session.acommit()
@@ -114,6 +116,7 @@ async def test_a_store_that_cannot_read_its_record_ends_the_session():
     world.store.fail("save", error=UnreadableRecord("newer format"))
     await end_of_request(session)
     assert session._copy.revoked
+    assert "newer format" in world.emitted(Rejected)[0].reason
 
 
 async def test_a_conflict_with_an_expired_record_ends_the_session():
@@ -128,6 +131,37 @@ async def test_a_conflict_with_an_expired_record_ends_the_session():
     with pytest.raises(SessionGone):
         await session.acommit()
     assert await world.record(ticket) == short or world.emitted(Expired)
+
+
+@pytest.mark.parametrize("limit", ["idle", "absolute"])
+async def test_a_commit_at_the_millisecond_of_the_deadline_writes_nothing(limit):
+    """A17."""
+    world = World(timeout="30 minutes", absolute_timeout="40 minutes")
+    ticket = await world.create(n=0)
+    if limit == "absolute":
+        world.clock.advance("25 minutes")
+        await world.concurrent_write(ticket, other=1)
+    session = await world.load(ticket)
+    session["n"] = 1
+    world.clock.now = (await world.record(ticket)).expires_at
+    with pytest.raises(SessionGone):
+        await session.acommit()
+    assert world.emitted(Expired) == [Expired(ticket.session_id.hex(), limit)]
+
+
+async def test_a_commit_that_waited_for_a_refused_one_writes_its_changes():
+    """B-54: the refused commit has no record for the next one in the queue."""
+    world = World(max_bytes=300)
+    ticket = await world.create(n=0)
+    first, refused, last = [await world.load(ticket) for _ in range(3)]
+    first.increment("n")
+    refused["large"] = "x" * 400
+    last.increment("n")
+    world.store.slow("save", seconds=0, times=1)
+    commits = (session.acommit() for session in (first, refused, last))
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), SessionTooLarge, type(None)]
+    assert await world.data(ticket) == {"n": 2}
 
 
 async def move(world, ticket):
@@ -170,6 +204,69 @@ async def test_a_refresh_of_a_session_that_is_being_moved_raises():
     with pytest.raises(StoreUnavailable, match="another store"):
         await session.arefresh()
     assert session["n"] == 0
+
+
+async def test_a_commit_to_a_session_that_is_being_moved_has_a_known_outcome():
+    """A21: the conflict shows that its save did nothing, however many commits follow."""
+    world, ticket = await stored_session(n=0)
+    original = await world.record(ticket)
+    session = await world.load(ticket)
+    session["n"] = 1
+    await move(world, ticket)
+    with pytest.raises(StoreUnavailable, match="another store"):
+        await session.acommit()
+    await world.memory.delete(original.id)
+    await world.memory.create(msgspec.structs.replace(original, version=7))
+    await session.acommit()
+    assert await world.data(ticket) == {"n": 1}
+
+
+async def test_a_conflict_is_replayed_on_data_that_the_ticket_encrypts():
+    """A6."""
+    world = World(encrypt="ticket")
+    ticket = await world.create(n=0)
+    session = await world.load(ticket)
+    session.increment("n")
+    await world.concurrent_write(ticket, n=5)
+    await session.acommit()
+    assert (await world.load(ticket))["n"] == 6
+
+
+async def test_both_tickets_of_a_rotation_decrypt_the_data():
+    """A9: also the previous one, when the new one cannot be derived from it."""
+    world = World(encrypt="ticket")
+    before = await world.create(n=0)
+    session = await world.load(before)
+    session["n"] = 1
+    session.rotate()
+    await end_of_request(session)
+    world.replace_rotation(VerifierChain([b"another secret of the same world"], realm="default"))
+    for ticket in (before, ticket_of(session)):
+        assert (await world.load(ticket))["n"] == 1
+
+
+async def test_a_commit_after_a_login_keeps_the_idle_timeout_of_a_user():
+    """A17."""
+    world = World(timeout="1 hour", anonymous_timeout="10 minutes")
+    session = await world.load(None)
+    session.login("ada")
+    await end_of_request(session)
+    session = await world.load(ticket_of(session))
+    session["n"] = 1
+    await end_of_request(session)
+    record = await world.record(ticket_of(session))
+    assert (record.version, record.idle_timeout) == (2, 3_600_000)
+
+
+async def test_a_save_that_fails_is_reported_by_its_operation():
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
+    session["n"] = 1
+    world.store.fail("save", times=1)
+    with pytest.raises(StoreUnavailable) as caught:
+        await session.acommit()
+    expected = StoreFailed(ticket.session_id.hex(), "save", str(caught.value))
+    assert world.emitted(StoreFailed) == [expected]
 
 
 async def test_seen_at_never_decreases():
