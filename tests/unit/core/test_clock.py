@@ -68,6 +68,29 @@ async def test_the_offset_is_measured_at_most_once_a_minute():
     assert link.store.measurements == 2
 
 
+async def test_a_reading_is_that_of_a_call_until_a_measurement_is_due():
+    """A22."""
+    link = Link()
+    assert link.clock.reading() is None
+    link.there, link.back = 10, 10
+    await link.clock.synchronize()
+    for milliseconds in (0, 59_999):
+        link.time.now += milliseconds
+        assert link.clock.reading() == link.clock()
+    link.time.now += 1
+    assert link.clock.reading() is None
+
+
+@pytest.mark.parametrize("step", [-999, 999])
+async def test_a_small_step_of_the_wall_clock_does_not_matter(step):
+    """A22."""
+    link = Link()
+    await link.clock.synchronize()
+    link.machine.skew += step
+    assert not link.clock.due()
+    assert link.clock.reading() == link.clock() == link.time()
+
+
 async def test_an_estimate_is_not_later_than_the_servers_clock():
     """A22, S16: a login that began before a cutoff is not dated after it."""
     link = Link()
@@ -171,6 +194,7 @@ async def test_a_machine_that_was_suspended_measures_again(step):
     await link.clock.synchronize()
     link.machine.skew += step
     assert link.clock.due()
+    assert link.clock.reading() is None
     await link.clock.synchronize()
     assert not link.clock.due()
     assert link.store.measurements == 2

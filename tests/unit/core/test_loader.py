@@ -244,4 +244,8 @@ async def test_a_session_that_is_being_moved_raises_instead_of_being_empty():
     )
     with pytest.raises(StoreUnavailable, match=text) as caught:
         await world.load(ticket, CLIENT)
-    assert world.emitted(StoreFailed) == [StoreFailed(moving.session_id, "load", str(caught.value))]
+    failure = StoreFailed(moving.session_id, "load", str(caught.value))
+    assert world.emitted(StoreFailed) == [failure]
+    with pytest.raises(StoreUnavailable, match=text):  # of an open session
+        await world.engine.fetch(ticket.session_id)
+    assert world.emitted(StoreFailed) == [failure] * 2
