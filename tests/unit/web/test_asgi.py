@@ -4,7 +4,7 @@ import pytest
 
 from sojourn import Sessions
 from sojourn.errors import ConfigurationError
-from sojourn.web.asgi import SessionMiddleware
+from sojourn.web.asgi import FAILED, SessionMiddleware
 from sojourn.web.asgi_scope import CONNECTION
 
 pytestmark = pytest.mark.anyio
@@ -16,12 +16,12 @@ def make(**options):
     return Sessions(store="memory://", secret=SECRET, **options)
 
 
-async def call(app, *, method="GET", kind="http", headers=()):
+async def call(app, *, method="GET", kind="http", headers=(), sent=None):
     """Serve a request or a WebSocket; return the scope and the messages."""
-    sent = []
+    sent = [] if sent is None else sent
 
     async def receive():
-        return {"type": "websocket.connect"}
+        return {"type": "http.request" if kind == "http" else "websocket.connect"}
 
     async def send(message):
         sent.append(message)
@@ -219,6 +219,27 @@ async def test_a_session_that_is_replaced_before_the_inner_request_is_adopted():
     assert (inner.usage().creates, outer.usage().creates) == (0, 1)
 
 
+async def test_inner_request_does_not_access_the_outer_session():
+    """A13, A24: its response may be cached."""
+    nested = SessionMiddleware(respond, make(realm="inner"))
+    _, sent = await call(SessionMiddleware(nested, make()))
+    assert sent[0]["headers"] == []
+
+
+async def test_value_in_the_place_of_an_unloaded_outer_session_is_not_adopted():
+    """A24."""
+    outer = make(autoload=False)
+    nested = SessionMiddleware(write, make(realm="inner"))
+
+    async def between(scope, receive, send):
+        scope["session"] = {"a": 1}
+        await nested(scope, receive, send)
+
+    _, sent = await call(SessionMiddleware(between, outer))
+    assert cookies(sent) == [b"sid-inner"]
+    assert outer.usage().creates == 0
+
+
 async def test_inner_installation_without_autoload_keeps_the_outer_session():
     """A24: with ``autoload=False``."""
     outer, inner = make(), make(realm="inner", autoload=False)
@@ -256,6 +277,58 @@ class TestOneInstallation:
             await respond(scope, receive, send)
 
         await call(SessionMiddleware(SessionMiddleware(page, sessions), sessions))
+
+
+class TestUnansweredError:
+    """The application raises, and no handler responds."""
+
+    async def serve(self, app):
+        """Return the arguments of the framework's error page, and the messages."""
+        calls, sent = [], []
+
+        async def page(error, scope, receive, send):
+            calls.append((type(error), scope["path"], (await receive())["type"], send is not None))
+            if send is not None:
+                await send({"type": "http.response.start", "status": 500, "headers": []})
+                await send({"type": "http.response.body", "body": b"sorry"})
+
+        with pytest.raises(LookupError):
+            await call(SessionMiddleware(app, make(), error_page=page), sent=sent)
+        return calls, sent
+
+    async def test_error_page_has_the_headers_of_the_session(self):
+        """A13."""
+
+        async def fail(scope, receive, send):
+            assert scope["session"].new
+            raise LookupError
+
+        calls, sent = await self.serve(fail)
+        assert calls == [(LookupError, "/", "http.request", True)]
+        assert (sent[0]["status"], sent[1]["body"]) == (500, b"sorry")
+        assert (b"vary", b"Cookie") in sent[0]["headers"]
+
+    async def test_error_after_the_start_of_a_response_is_only_reported(self):
+        async def fail(scope, receive, send):
+            await respond(scope, receive, send)
+            raise LookupError
+
+        calls, sent = await self.serve(fail)
+        assert calls == [(LookupError, "/", "http.request", False)]
+        assert [message.get("status") for message in sent] == [200, None]
+
+    async def test_error_without_a_framework_leaves_nothing_in_the_scope(self):
+        """An exchange there would form a reference cycle with its scope."""
+        scopes = []
+
+        async def fail(scope, receive, send):
+            scopes.append(scope)
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await call(SessionMiddleware(fail, make()))
+        assert FAILED not in scopes[0]
+        assert scopes[0][CONNECTION] is None
 
 
 async def test_an_excluded_path_has_no_session_and_is_not_checked():

@@ -202,7 +202,7 @@ def test_the_fields_of_a_line(event, fields, dispatcher, caplog):
 def test_the_fields_of_an_outage(dispatcher, clock, caplog):
     """ASVS 16.2.1."""
     dispatcher.emit(StoreFailed(ID, "load", "down"))
-    clock.now += 7
+    clock.now += 7.04
     dispatcher.emit(Read(ID, 2))
     failed, recovered = [
         {name: value for name, value in vars(record).items() if name.startswith("sojourn_")}
@@ -566,6 +566,15 @@ def test_forked_process_has_no_outage_and_no_held_lock(dispatcher, log, clock, m
         dispatcher.emit(Rejected("", "forged"))
     assert Read not in dispatcher.listeners
     assert log.level(StoreUnavailable("down")) == logging.ERROR
+
+
+def test_forked_process_does_not_report_the_counts_of_its_parent(clock, monkeypatch):
+    """The parent reports them."""
+    limit = RateLimit(clock)
+    assert [limit.admit("a"), limit.admit("a")] == [1, 0]
+    parent = os.getpid()
+    monkeypatch.setattr("os.getpid", lambda: parent + 1)
+    assert limit.pop_due(everything=True) == []
 
 
 # Together
