@@ -371,6 +371,24 @@ class TestLoading:
         ((request, _),) = world.framework.handled
         assert request == (scope, receive)
 
+    async def test_session_that_a_middleware_loads_after_the_page_adds_its_headers(self, world):
+        """A13: with ``autoload=False``; the page has not loaded the session."""
+
+        def middleware(app):
+            async def use(scope, receive, send):
+                async def read(message):
+                    session = await scope[CONNECTION].load()
+                    assert session["counter"] == 0
+                    await send(message)
+
+                await app(scope, receive, read)
+
+            return use
+
+        world.middleware = middleware
+        status, headers, _ = await world.get(respond(), autoload=False)
+        assert (status, headers[b"vary"], headers[b"cache-control"]) == (200, b"Cookie", b"private")
+
     async def test_without_autoload_it_is_not_loaded(self, world):
         world.store.fail("load")
         assert (await world.get(respond(), autoload=False))[0] == 200

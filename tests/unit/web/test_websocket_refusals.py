@@ -262,6 +262,21 @@ class TestEndedSession:
         assert {record.levelname for record in caplog.records} == {"INFO"}
         assert not any(record.exc_info for record in caplog.records)
 
+    async def test_session_without_a_tombstone_closes_with_a_general_reason(self):
+        """W4: as after a deletion of the record by an operator of the store."""
+        store = MemoryStore()
+        sessions = Sessions(store=store, secret=SECRET)
+
+        async def handler(scope, receive, send):
+            await receive()
+            await send(ACCEPT)
+            await store.delete(bytes.fromhex(seen["id"]))
+            await scope["session"].arefresh()
+
+        seen, cookie = await visit(sessions, begin)
+        sent = await sent_to(handler, sessions, cookie=cookie)
+        assert sent == [ACCEPT, close(4401, "ended")]
+
     async def test_handler_that_catches_the_error_is_closed_at_its_next_call(self):
         """W4."""
         store = MemoryStore()
