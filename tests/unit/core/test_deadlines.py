@@ -107,6 +107,7 @@ class TestQueue:
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="other requests of the session"):
             await world.engine.commit(session)
+        assert [event.operation for event in world.emitted(StoreFailed)] == ["save"]
         assert time.monotonic() - began < 1
         locks.release(ticket.session_id)
         await world.engine.commit(session)
@@ -163,6 +164,39 @@ class TestQueue:
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
         assert time.monotonic() - began < 1
+
+    @pytest.mark.anyio
+    async def test_a_commit_that_loads_an_expired_record_again_times_out(self):
+        """S12: another request may have extended the session."""
+        world = World(store_timeout=0.1)
+        ticket = await world.create(n=0)
+        session = await world.load(ticket)
+        session.increment("n")
+        world.clock.advance("2 days")
+        world.store.hang("load")
+        with pytest.raises(StoreUnavailable, match=r"0\.1 seconds"):
+            await asyncio.wait_for(world.engine.commit(session), 2)
+        world.store.heal()
+
+    @pytest.mark.anyio
+    async def test_a_save_after_an_earlier_commit_times_out(self):
+        """S12: the store bounds only a commit that has not waited."""
+        world = World(store_timeout=0.1)
+        ticket = await world.create(n=0)
+        first, second = await world.load(ticket), await world.load(ticket)
+        first.increment("n")
+        second.increment("n")
+        released = asyncio.Event()
+        world.store.meanwhile("save", released.wait)
+        world.store.hang("save")
+        committing = [asyncio.create_task(world.engine.commit(each)) for each in (first, second)]
+        await tick()
+        released.set()
+        with pytest.raises(StoreUnavailable, match=r"0\.1 seconds"):
+            await asyncio.wait_for(committing[1], 2)
+        await committing[0]
+        world.store.heal()
+        assert await world.data(ticket) == {"n": 1}
 
     @pytest.mark.anyio
     async def test_a_login_of_an_existing_session_times_out(self):

@@ -312,12 +312,29 @@ class TestRemember:
         assert record.absolute_at - record.created_at == 3_600_000
         assert (await world.load(ticket)).get("a") is None
 
+    async def test_a_login_that_ends_with_the_browser_has_the_limits_of_a_user(self):
+        """A17: the lifetime starts at the login."""
+        limits = {"absolute_timeout": "12 hours", "anonymous_absolute_timeout": "3 hours"}
+        world = World(timeout="1 hour", **limits)
+        session = await world.load(None)
+        session.login("ada", remember=True)
+        await end_of_request(session)
+        session = await world.load(ticket_of(session))
+        session._copy.set_persistence(False)
+        await end_of_request(session)
+        record = await world.record(ticket_of(session))
+        assert not record.persistent
+        assert record.absolute_at - record.authenticated_at == 12 * 3_600_000
+
     async def test_the_cookie_is_sent_again_when_a_session_becomes_persistent(self):
         world, ticket = await stored_session(World(**LIMITS))
         session = await world.load(ticket)
         session._copy.set_persistence(True)
-        await end_of_request(session)
+        await session.acommit()
         assert session._copy.cookie_change is CookieChange.SEND
+        world.store.calls.clear()
+        await end_of_request(session)
+        assert world.store.calls == []
         session = await world.load(ticket)
         session._copy.set_persistence(True)
         assert not session._copy.modified()

@@ -11,6 +11,7 @@ import pytest
 
 from sojourn._core.codec import decode
 from sojourn._core.working_copy import WorkingCopy
+from sojourn._crypto.rotation import VerifierChain
 from sojourn.errors import SessionTooLarge, StoreUnavailable
 from sojourn.events import Conflicted, Read, Written
 from sojourn.session import create_session
@@ -190,7 +191,8 @@ class TestCommit:
         self, change, user, encrypt
     ):
         """One session is changed twice from the same record, once by each path."""
-        world, ticket = await stored_session(user=user, encrypt=encrypt)
+        limits = {"timeout": "1 hour", "anonymous_timeout": "10 minutes"}
+        world, ticket = await stored_session(user=user, encrypt=encrypt, **limits)
         original = await world.record(ticket)
         world.clock.advance("3 seconds")
         written, views = [], []
@@ -222,6 +224,21 @@ class TestCommit:
         assert (headers[0].version, headers[0].seen_at) == (original.version + 1, world.clock.now)
         if not encrypt:
             assert written[0].body == written[1].body
+
+    async def test_a_previous_ticket_decrypts_what_an_immediate_commit_writes(self):
+        """A9: also when the present ticket cannot be derived from it."""
+        world, before = await stored_session(encrypt="ticket")
+        session = await world.load(before)
+        session.rotate()
+        await end_of_request(session)
+        current = ticket_of(session)
+        await end_of_request(await world.load(current))  # the grace period has an end now
+        session = await world.load(current)
+        session["n"] = 2
+        assert commit(world, session)
+        world.replace_rotation(VerifierChain([b"another secret of the world"], realm="default"))
+        for ticket in (before, current):
+            assert (await world.load(ticket))["n"] == 2
 
     async def test_an_immediate_commit_stores_no_commit_id(self):
         """A21: its outcome is known. The IDs of earlier commits keep their positions."""
@@ -476,7 +493,7 @@ class TestDeclinedCommits:
             await world.concurrent_write(ticket, other=1)
         session = load(world, ticket)
         session["n"] = 2
-        world.clock.advance("31 minutes")
+        world.clock.now = (await world.record(ticket)).expires_at
         await self.check_declines(world, session)
         await world.engine.commit(session)
         assert session._copy.revoked

@@ -291,6 +291,20 @@ async def test_the_error_names_the_three_largest_keys():
     assert caught.value.size > caught.value.limit == 200
 
 
+async def test_a_body_of_max_bytes_is_saved_and_a_larger_one_is_not():
+    """B-54."""
+    world, ticket = await stored_session(text="x" * 100)
+    size = len((await world.record(ticket)).body)
+    world = World(max_bytes=size)
+    session = await world.load(await world.create(text=""))
+    session["text"] = "x" * 101
+    with pytest.raises(SessionTooLarge):
+        await session.acommit()
+    session["text"] = "x" * 100
+    await session.acommit()
+    assert len(session._copy.record.body) == size
+
+
 async def test_written_has_the_new_version():
     world, ticket = await stored_session(n=0)
     await world.concurrent_write(ticket, n=1)
