@@ -37,6 +37,23 @@ async def test_each_conflict_costs_one_store_call():
     assert world.engine.context.dispatcher.counts[Conflicted] == 1
 
 
+async def test_each_conflict_of_a_commit_is_counted():
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
+    session.increment("n")
+
+    async def write():
+        record = await world.record(ticket)
+        newer = msgspec.structs.replace(record, version=record.version + 1)
+        await world.memory.save(newer, record.version)
+
+    for _ in range(2):
+        world.store.meanwhile("save", write)
+    await session.acommit()
+    assert world.emitted(Conflicted) == [Conflicted(session.id, 2)]
+    assert world.engine.context.dispatcher.counts[Conflicted] == 2
+
+
 async def test_contention_in_one_process_costs_no_store_call():
     """A waiting commit starts from the record that the previous commit wrote."""
     world, ticket = await stored_session(n=0)
@@ -298,11 +315,13 @@ async def test_a_body_of_max_bytes_is_saved_and_a_larger_one_is_not():
     world = World(max_bytes=size)
     session = await world.load(await world.create(text=""))
     session["text"] = "x" * 101
-    with pytest.raises(SessionTooLarge):
+    with pytest.raises(SessionTooLarge) as caught:
         await session.acommit()
+    assert (caught.value.size, caught.value.limit) == (size + 1, size)
     session["text"] = "x" * 100
     await session.acommit()
     assert len(session._copy.record.body) == size
+    assert len((await world.record(await world.create(text="x" * 100))).body) == size
 
 
 async def test_written_has_the_new_version():
