@@ -183,7 +183,6 @@ class Writer:
             now = context.clock()
         try:
             if earlier is not None and isinstance(earlier, StoreError):
-                outcome = earlier
                 raise StoreUnavailable(str(earlier)) from earlier  # noqa: TRY301 - the failure is passed on below
             if copy.record is not original and not copy.has_record(base.id):
                 return True  # another task of the same handler has destroyed it
@@ -468,16 +467,14 @@ class Writer:
             await self._revoker.report(result.evicted, "limit", user=user)
         return result
 
-    def pack(
-        self, session_id: bytes, contents: Contents, verifier: bytes, base: bytes = b""
-    ) -> bytes:
-        """Encode and encrypt a body.
+    def pack(self, session_id: bytes, contents: Contents, verifier: bytes) -> bytes:
+        """Encode and encrypt the body of a new session.
 
         Raises:
             SessionTooLarge: it exceeds ``max_bytes``.
         """
         context = self._context
-        body = context.cipher.encrypt(session_id, contents, verifier=verifier, base=base)
+        body = context.cipher.encrypt(session_id, contents, verifier=verifier)
         if len(body) > context.config.max_bytes:
             raise _too_large(body, contents, context.config.max_bytes)
         return body
