@@ -181,6 +181,26 @@ async def test_a_commit_that_waited_for_a_refused_one_writes_its_changes():
     assert await world.data(ticket) == {"n": 2}
 
 
+async def test_a_commit_during_a_refresh_continues_on_the_record_that_it_wrote():
+    """S18: the refresh, of another task of the handler, replaces the record of the copy."""
+    world, ticket = await stored_session(n=0)
+    session = await world.load(ticket)
+
+    async def refresh():
+        record = await world.record(ticket)
+        await world.memory.touch(record.with_seen_at(record.seen_at + 1))
+        await session.arefresh()
+
+    session["n"] = 1
+    world.store.meanwhile("save", refresh)
+    await session.acommit()
+    session["n"] = 2
+    world.store.calls.clear()
+    await session.acommit()
+    assert world.store.calls == ["save"]
+    assert await world.data(ticket) == {"n": 2}
+
+
 async def move(world, ticket):
     """Replace the record by one of a session that is being moved to another store."""
     record = await world.record(ticket)
