@@ -27,7 +27,7 @@ from sojourn.testing.records import HOUR, login, make_body, make_record, next_ve
 from tests.integration.postgresql import Postgres, give, make_folder
 from tests.support.postgresql_faults import (
     LATEST,
-    WAYS,
+    RUNNERS,
     fails_within,
     leaving_nothing,
     recovered,
@@ -74,8 +74,8 @@ def waiting(server):
 # Locks and timeouts
 
 
-@WAYS
-def test_call_on_a_locked_table_fails_at_its_deadline_and_cancels_its_statement(way, postgresql):
+@RUNNERS
+def test_call_on_a_locked_table_fails_at_its_deadline_and_cancels_its_statement(runner, postgresql):
     """S12: otherwise the statement would be executed after its call failed."""
 
     async def check():
@@ -90,15 +90,15 @@ def test_call_on_a_locked_table_fails_at_its_deadline_and_cancels_its_statement(
         assert await store.load(record.id) == record
         assert await store.count(now()) == 1
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
     with leaving_nothing(postgresql):
-        way(check())
+        runner(check())
 
 
 @pytest.mark.slow
-@WAYS
-def test_a_locked_row_delays_its_own_session_only(way, postgresql):
+@RUNNERS
+def test_a_locked_row_delays_its_own_session_only(runner, postgresql):
     """S12: loads never wait; saves of other sessions succeed in later batches."""
 
     async def check():
@@ -114,16 +114,16 @@ def test_a_locked_row_delays_its_own_session_only(way, postgresql):
             assert await store.save(at_version(other, 3), 2) is SAVED
         assert await store.save(next_version(locked), 1) is SAVED
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
     with leaving_nothing(postgresql):
-        way(check())
+        runner(check())
 
 
 @pytest.mark.slow
-@WAYS
+@RUNNERS
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
-def test_statement_timeout_of_the_server_is_a_store_failure(way, setting, own_server):
+def test_statement_timeout_of_the_server_is_a_store_failure(runner, setting, own_server):
     """S12: an administrator set a statement_timeout that is shorter than the deadline."""
 
     async def check():
@@ -141,14 +141,14 @@ def test_statement_timeout_of_the_server_is_a_store_failure(way, setting, own_se
             assert time.monotonic() - began < 0.9
         assert await limited.save(next_version(record), 1) is SAVED
         limited.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
-    way(check())
+    runner(check())
 
 
 @pytest.mark.slow
-@WAYS
-def test_connection_closed_by_idle_session_timeout_is_replaced(way, own_server):
+@RUNNERS
+def test_connection_closed_by_idle_session_timeout_is_replaced(runner, own_server):
     """S12: idle_session_timeout closes a connection between two calls."""
 
     async def check():
@@ -162,17 +162,17 @@ def test_connection_closed_by_idle_session_timeout_is_replaced(way, own_server):
             assert await store.save(next_version(record), version) is SAVED
             record = next_version(record)
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
-    way(check())
+    runner(check())
 
 
 # Connections
 
 
 @pytest.mark.slow
-@WAYS
-def test_too_many_connections_are_reported(way):
+@RUNNERS
+def test_too_many_connections_are_reported(runner):
     """S12: the first call after a connection is free succeeds."""
     options = {"max_connections": "5", "superuser_reserved_connections": "0"}
     server = Postgres(options | {"max_wal_senders": "0"})
@@ -193,22 +193,22 @@ def test_too_many_connections_are_reported(way):
                 await fails_within(late.load(record.id), 0.6, match="too many clients")
         assert await recovered(functools.partial(late.load, record.id)) == record
         late.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
     try:
-        way(check())
+        runner(check())
     finally:
         server.remove()
 
 
-@WAYS
-def test_a_store_keeps_three_connections_for_any_number_of_callers(way, postgresql):
+@RUNNERS
+def test_a_store_keeps_three_connections_for_any_number_of_callers(runner, postgresql):
     """S18: per event loop, and for all threads; a server has a hundred for all clients."""
 
     async def check():
         store = store_at(postgresql.url)
         records = [make_record() for _ in range(50)]
-        if way is with_loop:
+        if runner is with_loop:
             await asyncio.gather(*map(store.create, records))
         else:
             in_threads(*(lambda record=record: run(store.create(record)) for record in records))
@@ -218,13 +218,13 @@ def test_a_store_keeps_three_connections_for_any_number_of_callers(way, postgres
         store.close()
 
     with leaving_nothing(postgresql):
-        way(check())
+        runner(check())
 
 
 @pytest.mark.slow
-@WAYS
+@RUNNERS
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_store_reconnects_to_a_restarted_server(way, mode, own_server):
+def test_store_reconnects_to_a_restarted_server(runner, mode, own_server):
     """S12: no task or connection remains, and no acknowledged write is lost."""
 
     async def check():
@@ -239,9 +239,9 @@ def test_store_reconnects_to_a_restarted_server(way, mode, own_server):
             assert await store.save(next_version(record), version) is SAVED
             record = next_version(record)
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
-    way(check())
+    runner(check())
 
 
 async def increment(store, record):
@@ -270,8 +270,8 @@ def terminate_connections(server):
     )
 
 
-@WAYS
-def test_terminated_connections_under_load_lose_no_acknowledged_save(way, postgresql):
+@RUNNERS
+def test_terminated_connections_under_load_lose_no_acknowledged_save(runner, postgresql):
     """S10, S12: all connections are terminated repeatedly."""
 
     async def check():
@@ -285,7 +285,7 @@ def test_terminated_connections_under_load_lose_no_acknowledged_save(way, postgr
             results.append(await increment(store, record))
 
         disturber.start()
-        if way is with_loop:
+        if runner is with_loop:
             await asyncio.gather(*map(work, records))
         else:
             in_threads(*(lambda record=record: run(work(record)) for record in records))
@@ -301,15 +301,15 @@ def test_terminated_connections_under_load_lose_no_acknowledged_save(way, postgr
     with leaving_nothing(postgresql):
         disturber = threading.Thread(target=disturb)
         try:
-            way(check())
+            runner(check())
         finally:
             stop.set()
             disturber.join()
 
 
 @pytest.mark.slow
-@WAYS
-def test_a_server_that_became_read_only_is_unavailable(way, own_server):
+@RUNNERS
+def test_a_server_that_became_read_only_is_unavailable(runner, own_server):
     """S12: as after a failover; loads still succeed."""
 
     async def check():
@@ -329,9 +329,9 @@ def test_a_server_that_became_read_only_is_unavailable(way, own_server):
 
         assert await recovered(save) is SAVED
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
-    way(check())
+    runner(check())
 
 
 # A full disk
@@ -352,8 +352,8 @@ def small_disk():
 
 
 @pytest.mark.slow
-@WAYS
-def test_a_full_disk_is_unavailable_for_writes_only(way, small_disk):
+@RUNNERS
+def test_a_full_disk_is_unavailable_for_writes_only(runner, small_disk):
     """S12: reads still succeed, no acknowledged write is lost, and free space ends the failure."""
     # The write-ahead log is allocated in advance, as on a separate disk.
     options = {"min_wal_size": "32MB", "max_wal_size": "32MB", "autovacuum": "off"}
@@ -381,10 +381,10 @@ def test_a_full_disk_is_unavailable_for_writes_only(way, small_disk):
             assert await store.load(record.id) == record
             assert await store.delete(record.id) is True
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
     try:
-        way(check())
+        runner(check())
     finally:
         server.stop("immediate")
 
@@ -463,25 +463,25 @@ class RandomOrder:
         assert result in (True, False, SAVED, GONE) or isinstance(result, Conflict)
 
 
-@WAYS
-def test_batches_in_opposite_order_never_deadlock(way, own_server, without_deadlocks):
+@RUNNERS
+def test_batches_in_opposite_order_never_deadlock(runner, own_server, without_deadlocks):
     """S12, S13: four stores, which represent four processes, write the same sessions."""
 
     async def check():
-        records = [make_record() for _ in range(60 if way is with_loop else 12)]
+        records = [make_record() for _ in range(60 if runner is with_loop else 12)]
         stores = [store_at(own_server.url, timeout=10) for _ in range(4)]
         for record in records:
             await stores[0].create(record)
         disorders = [RandomOrder(store, records, seed) for seed, store in enumerate(stores)]
-        if way is with_loop:
+        if runner is with_loop:
             await asyncio.gather(*(each.in_tasks() for each in disorders))
         else:
             in_threads(*(each.in_threads for each in disorders))
         for store in stores:
             store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
-    way(check())
+    runner(check())
 
 
 @pytest.mark.slow

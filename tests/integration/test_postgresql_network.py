@@ -13,7 +13,7 @@ from sojourn.testing.decorators import with_loop
 from sojourn.testing.records import make_record, next_version
 from tests.integration.proxy import Proxy
 from tests.support.postgresql_faults import (
-    WAYS,
+    RUNNERS,
     fails_within,
     leaving_nothing,
     store_at,
@@ -30,8 +30,8 @@ def proxy(postgresql):
         proxy.close()
 
 
-@WAYS
-def test_unreachable_server_costs_the_first_caller_one_deadline_and_later_ones_less(way, proxy):
+@RUNNERS
+def test_unreachable_server_costs_the_first_caller_one_deadline_and_later_ones_less(runner, proxy):
     """S12: packets are dropped; later callers wait a quarter of the deadline."""
 
     async def check():
@@ -47,14 +47,14 @@ def test_unreachable_server_costs_the_first_caller_one_deadline_and_later_ones_l
         assert await store.load(record.id) == record
         assert await store.save(next_version(record), 1) is SAVED
         store.close()
-        await tasks_end(way)
+        await tasks_end(runner)
 
-    way(check())
+    runner(check())
 
 
-@WAYS
+@RUNNERS
 @pytest.mark.parametrize("how", ["cut", "half_close"])
-def test_broken_idle_connection_is_replaced(way, how, proxy):
+def test_broken_idle_connection_is_replaced(runner, how, proxy):
     """S12: before its next use, for each kind of break."""
 
     async def check():
@@ -70,12 +70,12 @@ def test_broken_idle_connection_is_replaced(way, how, proxy):
         assert proxy.opened <= 5  # loads use a separate connection
         store.close()
 
-    way(check())
+    runner(check())
 
 
 @pytest.mark.slow
-@WAYS
-def test_slow_server_is_awaited_up_to_the_deadline(way, proxy):
+@RUNNERS
+def test_slow_server_is_awaited_up_to_the_deadline(runner, proxy):
     """S12: a reply after the deadline is a failure."""
 
     async def check():
@@ -90,7 +90,7 @@ def test_slow_server_is_awaited_up_to_the_deadline(way, proxy):
         assert await store.load(record.id) == record
         store.close()
 
-    way(check())
+    runner(check())
 
 
 def test_read_is_retried_if_its_connection_breaks_in_flight(proxy):

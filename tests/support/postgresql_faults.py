@@ -14,7 +14,7 @@ from sojourn.errors import StoreUnavailable
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import with_loop, without_loop
 
-WAYS = pytest.mark.parametrize("way", [with_loop, without_loop], ids=["loop", "no loop"])
+RUNNERS = pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loop", "no loop"])
 
 #: Seconds.
 DEADLINE = 1.0
@@ -74,7 +74,7 @@ def leaving_nothing(server):
     run(until(lambda: files() <= opened, "every file closed"))
 
 
-async def tasks_end(way):
+async def tasks_end(runner):
     """Wait until no task except that of the test is running."""
-    if way is with_loop:
+    if runner is with_loop:
         await until(lambda: len(asyncio.all_tasks()) == 1, "every task ended")
