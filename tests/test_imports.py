@@ -81,7 +81,8 @@ CORE_EXCEPTIONS = {
     "sojourn._core.clock": frozenset({"time"}),
     # Imported when a session holds Markup.
     "sojourn._core.codec": frozenset({"markupsafe"}),
-    "sojourn._core.concurrency": frozenset({"asyncio", "threading", "time"}),
+    # `os` and `weakref` for the hook that replaces locks after a fork.
+    "sojourn._core.concurrency": frozenset({"asyncio", "os", "threading", "time", "weakref"}),
     # Reports from a finalizer, in which the listeners of an event must not run.
     "sojourn._core.late_changes": frozenset({"logging"}),
     # Logs that entries are missing, once for each outage.

@@ -7,11 +7,13 @@ Without a loop in the thread, the functions of this module block instead of susp
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
 from sojourn.errors import ConfigurationError, StoreUnavailable
 
@@ -275,6 +277,31 @@ def _wake_each(futures: list[ThreadFuture[Any]]) -> None:
         future.wake()
 
 
+class HasLocks(Protocol):
+    """An object whose locks a forked process must not inherit."""
+
+    def after_fork(self) -> None:
+        """Replace the locks, which threads of the parent may have held; nothing releases them."""
+        ...
+
+
+_lock_holders: Final[weakref.WeakSet[HasLocks]] = weakref.WeakSet()
+
+
+def replace_locks_after_fork(holder: HasLocks) -> None:
+    """Call ``holder.after_fork`` in each process that is forked from this one."""
+    _lock_holders.add(holder)
+
+
+def _after_fork() -> None:  # pragma: no cover - runs in child processes, without coverage
+    for holder in list(_lock_holders):
+        holder.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class KeyedLock:
     """A fair lock for each name, shared by tasks and threads.
 
@@ -282,9 +309,14 @@ class KeyedLock:
     it a load from the store. The value is dropped if there is no waiter.
     """
 
-    __slots__ = ("_lock", "_waiters")
+    __slots__ = ("__weakref__", "_lock", "_waiters")
 
     def __init__(self) -> None:
+        self.after_fork()
+        replace_locks_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Unlock every name: the threads that held or awaited one are not in the child process."""
         self._lock = threading.Lock()
         # The locked names. The queue is created for the first waiter; None until then.
         self._waiters: dict[bytes, deque[ThreadFuture[Any]] | None] = {}

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sojourn._core.concurrency import replace_locks_after_fork
 from sojourn.errors import ConfigurationError
 from sojourn.record import TRANSIT_VERSION, Record
 from sojourn.store import (
@@ -77,6 +78,11 @@ class MemoryStore:
         self._history_number = 0
         self._lock = threading.Lock()
         self._unpurged: Iterator[bytes] = iter(())
+        replace_locks_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent process may have held."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         """Show the number of records."""

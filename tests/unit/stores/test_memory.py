@@ -1,5 +1,7 @@
 """MemoryStore: the laws of stores, the limit and the URL."""
 
+import os
+
 import pytest
 
 from sojourn._core.concurrency import run
@@ -59,6 +61,18 @@ def test_count_omits_expired_records():
     run(store.create(make_record()))
     run(store.create(make_record(seen_at=at - 10**8)))
     assert run(store.count(at)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_a_thread_of_its_parent():
+    """S12: the lock that the thread holds at the fork is never released in the child."""
+    store = MemoryStore()
+    store._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if store._lock.acquire(timeout=0) else 1)
+    store._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_memory_store_has_no_secret_file():
