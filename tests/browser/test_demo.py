@@ -87,7 +87,7 @@ def test_parallel_cart_loses_no_item(browser, shows):
     assert page.locator("#cart b").all_inner_texts() == ["12"] * 5
 
 
-def test_typed_state_and_flash_survive_the_redirect(browser, shows):
+def test_typed_state_and_flash_are_kept_after_the_redirect(browser, shows):
     """A5: the page after a redirect sees the write; an invalid value is refused."""
     page = browser.begun()
     page.click("text=large")

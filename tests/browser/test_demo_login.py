@@ -92,7 +92,7 @@ def test_session_of_another_user_cannot_be_logged_out(browser):
 
 
 @pytest.mark.slow
-def test_remembered_login_survives_a_restart_of_the_browser(browser, chromium):
+def test_remembered_login_is_restored_after_a_restart_of_the_browser(browser, chromium):
     """A closed browser deletes cookies without an expiry date."""
     for user, remember, found in (("fay", True, "fay"), ("gus", False, "")):
         page = browser.logged_in(user, remember=remember)

@@ -20,7 +20,7 @@ async def claim(visitor: Visitor) -> str | None:
         return None
 
 
-def test_write_and_write_both_survive(race):
+def test_two_writes_are_both_stored(race):
     """A6, S4, S10: in every order the changes of both requests are stored."""
 
     async def scenario(model):
@@ -35,7 +35,7 @@ def test_write_and_write_both_survive(race):
     race.run(scenario, min_orders=(6, 4))
 
 
-def test_three_writes_all_survive(race):
+def test_three_writes_are_all_stored(race):
     """A6, S10: in every order."""
 
     async def scenario(model):

@@ -87,7 +87,7 @@ def test_every_path_that_a_page_quotes_exists(page):
     assert missing_paths(page.read_text("utf-8")) == []
 
 
-def test_the_tree_of_the_architecture_page_is_that_of_the_package():
+def test_tree_on_the_architecture_page_matches_the_package():
     text = (REPOSITORY / "ARCHITECTURE.md").read_text("utf-8")
     tree = text.partition("src/sojourn/")[2].partition("\ntests/")[0]
     columns = re.findall(r"^  (\w\S*(?:, \S+)*)  ", tree, re.MULTILINE)

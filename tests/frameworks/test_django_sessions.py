@@ -132,7 +132,7 @@ def test_modified_may_be_assigned():
 
 
 def test_safe_strings_and_choices_are_plain_values():
-    """As with JSON: Django's str and int subclasses are loaded as their base type."""
+    """Django's str and int subclasses are loaded as their base type, like with JSON."""
 
     class Size(models.IntegerChoices):
         LARGE = 2
@@ -208,7 +208,7 @@ def test_another_session_can_be_deleted_by_its_public_id(project):
     assert not SessionStore().exists(session.id)
 
 
-def test_a_replaced_key_deletes_nothing():
+def test_delete_by_a_replaced_key_has_no_effect():
     """A9: only the current key is valid."""
     session = stored(a=1)
     before = session.session_key
@@ -217,7 +217,7 @@ def test_a_replaced_key_deletes_nothing():
     assert session.exists(session.session_key)
 
 
-def test_cookie_with_a_public_id_deletes_nothing():
+def test_flush_by_a_public_id_does_not_delete_the_session():
     """The ID grants no access: ``flush`` does not delete the session with that ID."""
     session = stored(a=1)
     SessionStore(session.id).flush()
@@ -283,7 +283,7 @@ def test_set_expiry_none_restores_the_settings():
 
 
 def test_expiry_in_the_past_expires_the_session():
-    """As with Django's own sessions."""
+    """The same as with Django's own sessions."""
     session = SessionStore()
     session["a"] = 1
     session.set_expiry(-timedelta(seconds=10))

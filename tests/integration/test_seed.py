@@ -153,7 +153,7 @@ async def test_loaded_before_the_handler(client):
     assert [await text(client, "/everything/") for _ in range(3)] == ["1", "2", "3"]
 
 
-async def test_saved_before_the_first_byte_at_the_end_of_a_stream_and_after_each_message(
+async def test_session_is_saved_before_the_first_byte_at_the_stream_end_and_per_message(
     server, client
 ):
     """A client that received a response always sees its own write."""
@@ -224,7 +224,7 @@ async def test_storage_by_two_functions_as_json(client):
 
 
 @pytest.mark.parametrize(("store", "visits"), [("", "2"), ("memory://", "1")])
-async def test_default_storage_survives_restarts_and_memory_does_not(tmp_path, store, visits):
+async def test_default_storage_is_kept_after_a_restart_and_memory_is_not(tmp_path, store, visits):
     """One SQLite file; `memory://` was the default of the original."""
     environment = {"SOJOURN_STORE": store} if store else {}
     server = uvicorn("plain", tmp_path, environment=environment)

@@ -302,7 +302,7 @@ async def test_request_data_never_names_a_file(tmp_path, name):
         sessions.close()
 
 
-def test_revoking_an_unknown_id_ends_no_session():
+def test_revoking_an_unknown_id_revokes_no_session():
     """B-47: neither another ID nor an invalid one is found."""
     sessions = Sessions(store="memory://", secret="a secret for handles 2Lm9Xc4")
     visitor = Visitor(sessions)

@@ -142,7 +142,7 @@ async def test_every_session_has_a_different_ticket(kit):
     assert not any(SECRET in ticket for ticket in tickets)
 
 
-async def test_the_cookie_reveals_nothing(kit):
+async def test_cookie_contains_no_readable_data(kit):
     """ASVS 14.3.3, COOK-08, OWASP-1, SESS-04: sealed bytes, a neutral name, no expiry."""
 
     async def private(session):

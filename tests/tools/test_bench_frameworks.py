@@ -53,7 +53,7 @@ def test_names_of_candidates_are_unique():
     assert len(set(names)) == len(names)
 
 
-def test_make_bench_keeps_the_sections_and_a_section_replaces_itself():
+def test_make_bench_keeps_sections_and_a_section_command_replaces_its_own():
     page = "# Results\n\nfigures\n"
     postgresql = f"{results.POSTGRESQL_BEGIN}\n\nrows"
     first = results.with_sections(page, postgresql, f"{results.FRAMEWORKS_BEGIN}\n\nold")

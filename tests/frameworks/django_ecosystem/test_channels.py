@@ -74,7 +74,7 @@ async def test_a_revocation_in_another_process_closes_the_consumer(served_socket
         sessions.close()
 
 
-async def test_a_logout_in_the_consumer_ends_the_session(served_sockets):
+async def test_logout_in_the_consumer_destroys_the_session(served_sockets):
     """A7: ``channels.auth.logout``; one more message is delivered, then the socket closes."""
     with served_sockets.browser() as ada:
         ada.log_in("ada")

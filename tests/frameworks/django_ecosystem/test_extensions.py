@@ -83,13 +83,13 @@ class TestAdmin:
             before.close()
             during.close()
 
-    def test_a_user_who_is_no_member_of_the_staff_is_refused(self, served):
+    def test_user_without_staff_status_is_refused(self, served):
         with served.browser() as bob:
             page = bob.log_in("bob")
             assert "staff account" in page.text
             assert bob.user() is None
 
-    def test_a_new_password_ends_the_other_sessions(self, served):
+    def test_password_change_logs_the_other_sessions_out(self, served):
         """A7, ASVS 7.4.3: the session that changed it stays logged in."""
         with served.browser() as first, served.browser() as second:
             for each in (first, second):

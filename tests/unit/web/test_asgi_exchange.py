@@ -276,7 +276,7 @@ class TestSuccess:
         assert await world.data() == {}
 
     async def test_second_layer_of_one_request_does_nothing(self, world):
-        """As with a router that is mounted with its own middleware."""
+        """For example a mounted router with its own middleware."""
         inner = ErrorMiddleware(respond(), world.sessions, framework=world.framework)
         assert (await world.get(inner))[0] == 200
 
@@ -389,7 +389,7 @@ class TestLoading:
         status, headers, _ = await world.get(respond(), autoload=False)
         assert (status, headers[b"vary"], headers[b"cache-control"]) == (200, b"Cookie", b"private")
 
-    async def test_without_autoload_it_is_not_loaded(self, world):
+    async def test_session_is_not_loaded_without_autoload(self, world):
         world.store.fail("load")
         assert (await world.get(respond(), autoload=False))[0] == 200
 
@@ -455,7 +455,7 @@ class TestRefused:
         assert (await self.refuse(world, use))[0] == 403
         assert world.calls == []
 
-    async def test_a_commit_of_a_middleware_writes_nothing(self):
+    async def test_commit_of_a_middleware_in_a_refused_request_writes_nothing(self):
         """ASVS 3.5.1."""
         world = await World(protect=True).begin()
 
@@ -623,7 +623,7 @@ class TestFailing:
         names = [name for name, _ in world.sent[0]["headers"]]
         assert len(names) == len(set(names))
 
-    async def test_a_middleware_that_ends_a_failed_stream_does_not_save_it(self, world):
+    async def test_changes_are_dropped_if_a_middleware_ends_a_failed_stream(self, world):
         """A10: also if the middleware drops the error."""
 
         def middleware(app):

@@ -183,7 +183,7 @@ class TestUnloaded:
     @pytest.mark.parametrize(
         ("include", "private"), [(["/api"], True), (["/other"], False)], ids=["in", "out"]
     )
-    async def test_it_is_private_on_a_path_with_sessions(self, include, private):
+    async def test_stream_is_private_on_a_path_with_sessions(self, include, private):
         """A13."""
         site = Site(include=include, autoload=False)
         site.cookie = "ticket"
@@ -199,7 +199,7 @@ class TestUnloaded:
             ("http", (), b"__Host-sid=ticket", False),
         ],
     )
-    async def test_it_is_private_with_the_cookie_of_its_transport(
+    async def test_stream_is_private_with_the_cookie_of_its_transport(
         self, scheme, proxied, cookie, private
     ):
         """A13, A14."""
@@ -208,7 +208,7 @@ class TestUnloaded:
         _, headers = await site.get(self.stream, scheme=scheme, headers=headers)
         assert (headers.get(b"cache-control") == b"private") == private
 
-    async def test_it_is_private_with_a_ticket_in_a_header(self):
+    async def test_stream_is_private_with_a_ticket_in_a_header(self):
         """A13: with ``transport="header"``."""
         site = Site(transport="header", autoload=False)
         sent = [(b"authorization", b"Session " + b"t" * 66)]

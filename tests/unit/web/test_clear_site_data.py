@@ -24,13 +24,13 @@ def test_directives_are_quoted_in_the_header(directives, sent):
     assert ClearSiteData(directives).header(Transport.SECURE) == sent
 
 
-def test_nothing_is_cleared_by_default():
+def test_header_is_not_sent_by_default():
     """An application must enable it: it also clears data of sibling domains."""
     assert ClearSiteData().header(Transport.SECURE) is None
 
 
 @pytest.mark.parametrize("transport", [each for each in Transport if each is not Transport.SECURE])
-def test_it_is_sent_over_https_only(transport):
+def test_header_is_sent_over_https_only(transport):
     """NIST SESS-13: over http a network attacker could inject it to log visitors out."""
     assert ClearSiteData(DIRECTIVES).header(transport) is None
     assert ClearSiteData(DIRECTIVES).header(transport, new_cookie=True) is None

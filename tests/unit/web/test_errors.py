@@ -92,8 +92,8 @@ async def test_by_default_a_failing_store_is_503(page):
     ("page", "kind"),
     [(unavailable, StoreUnavailable), (explicit, StoreUnavailable), (large, SessionTooLarge)],
 )
-async def test_on_error_answers(page, kind, asynchronous):
-    """A23: with the scope and the error; the answer is an ASGI application."""
+async def test_on_error_returns_a_response(page, kind, asynchronous):
+    """A23: it gets the scope and the error; its response is an ASGI application."""
     seen = []
 
     def handle(scope, error):

@@ -575,12 +575,12 @@ class TestErrors:
             (ValueError("x"), False),
         ],
     )
-    def test_session_error_gets_its_response(self, error, expected):
-        """A23: a configuration error is a 500."""
+    def test_only_session_errors_are_answerable(self, error, expected):
+        """A23: a configuration error is not."""
         assert is_answerable(error) is expected
 
     @pytest.mark.parametrize("form", ["async", "blocking"])
-    async def test_on_error_answers(self, form):
+    async def test_on_error_returns_a_response(self, form):
         """A23."""
 
         def answer(request, error):

@@ -207,7 +207,7 @@ class TestFind:
             ("X-Session", "a", "a"),
         ],
     )
-    def test_a_client_sends_what_is_found(self, header, ticket, expected):
+    def test_header_written_by_request_header_is_found(self, header, ticket, expected):
         transport = HeaderTransport(header, cookies=False)
         assert transport.request_header(ticket) == (header, expected)
         assert transport.find({header.lower(): expected}.get) == (ticket,)

@@ -68,7 +68,7 @@ async def test_a_websocket_handshake_is_refused(sessions, store):
     assert store.calls == []
 
 
-async def test_a_store_that_answers_is_ready(sessions, store):
+async def test_available_store_is_ready(sessions, store):
     status, headers, body = await call_asgi(sojourn.health(sessions))
     assert status == 200
     report = json.loads(body)
@@ -82,7 +82,7 @@ async def test_a_store_that_answers_is_ready(sessions, store):
     assert store.calls.count("load") == 1
 
 
-def test_a_store_that_answers_is_ready_under_wsgi(sessions):
+def test_available_store_is_ready_under_wsgi(sessions):
     status, headers, body = call_wsgi(sojourn.health(sessions))
     assert status == "200 OK"
     assert headers["content-type"] == "application/json"
@@ -240,7 +240,7 @@ async def test_other_connections_are_refused(sessions):
         await sojourn.health(sessions)({"type": "lifespan"}, None, None)
 
 
-def test_it_is_mounted_beside_a_wsgi_application(sessions):
+def test_endpoint_is_mounted_next_to_a_wsgi_application(sessions):
     def page(environ, start_response):
         start_response("200 OK", [])
         return [b"page"]
@@ -260,7 +260,7 @@ async def test_ping_returns_seconds(sessions, store):
         assert 0.02 <= await sessions.aping() < 2
 
 
-def test_ping_raises_what_the_store_raises(sessions, store):
+def test_ping_raises_the_error_of_the_store(sessions, store):
     """A15."""
     store.fail("load")
     with pytest.raises(StoreUnavailable):

@@ -551,7 +551,7 @@ class TestOrder:
         assert exchange.lifecycle.error_headers(given) is given
 
     @pytest.mark.parametrize("begun", [False, True])
-    async def test_a_stream_varies_on_the_header_that_carries_the_ticket(self, begun):
+    async def test_stream_varies_on_the_header_of_the_ticket(self, begun):
         """A13: with ``transport="header"``, also if the session was not used yet."""
 
         class Later(Request):
@@ -964,7 +964,7 @@ class TestStoreFailure:
             await exchange.begin("anonymous")  # the request has failed
         assert world.store.calls == ["load"]
 
-    async def test_with_anonymous_the_request_continues_and_saves_nothing(self, caplog):
+    async def test_request_continues_with_anonymous_and_saves_nothing(self, caplog):
         """A15: the visitor keeps the cookie, and the outage is logged once."""
         world, cookie = await self.broken()
         with caplog.at_level(logging.WARNING, "sojourn"):

@@ -195,7 +195,7 @@ def test_other_labels_load_from_the_store(worlds):
     assert world.calls()[0] == "load"
 
 
-def test_a_failing_store_serves_what_is_in_memory(world):
+def test_record_in_memory_is_served_while_the_store_fails(world):
     """N1, A15: other requests fail, and the error is not cached."""
     client = world.visit()
     world.memory.fail("load")

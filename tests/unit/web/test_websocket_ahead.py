@@ -125,7 +125,7 @@ async def test_refresh_before_delivery_loads_changes_of_others(sessions, store):
     await serve(sessions, steps, cookie)
 
 
-async def test_without_a_session_nothing_is_committed_or_loaded(store):
+async def test_connection_without_a_session_makes_no_store_call(store):
     """W10: on a path without sessions."""
     sessions = Sessions(store=store, secret="ahead-6Yt2Ws9xQv4Lm8-Kz", exclude=["/socket"])
     messages = []

@@ -374,7 +374,7 @@ class TestReports:
                 sessions.connections.recheck(seen["id"], "")
             assert await self.loads(store) == 2
 
-    async def test_a_socket_that_has_closed_checks_nothing(self, sessions, store, monkeypatch):
+    async def test_closed_socket_ignores_reports(self, sessions, store, monkeypatch):
         """W7: a broadcast may arrive while the socket is being closed."""
         _, cookie = await visit(sessions, begin)
         closers = []

@@ -121,7 +121,7 @@ class TestRequirements:
         )
         assert sent[0] == {**ACCEPT, "subprotocol": "graphql-ws"}
 
-    async def test_refusal_carries_the_ticket_of_a_rotation(self):
+    async def test_refusal_has_the_ticket_of_a_rotation(self):
         """A9, W8: the rotation is committed although the handler fails."""
 
         async def handler(scope, receive, send):
@@ -296,7 +296,7 @@ class TestEndedSession:
         await wire.end()
         assert wire.sent == [ACCEPT, close(4401, "stolen phone")]
 
-    async def test_session_ended_of_another_session_is_an_error_of_the_handler(self):
+    async def test_end_of_another_session_is_raised_as_an_error_of_the_handler(self):
         """A23: the socket's own session is valid."""
         sessions = Sessions(store="memory://")
 
@@ -339,7 +339,7 @@ class TestFailingStore:
         assert str(error) in record.getMessage()
         assert record.exc_info is None
 
-    async def test_commit_at_the_end_closes_with_the_code(self, caplog):
+    async def test_failed_commit_at_the_end_closes_with_the_code(self, caplog):
         """A23: the handler has returned."""
         store = FaultyStore(MemoryStore())
         sessions = Sessions(store=store, secret=SECRET)

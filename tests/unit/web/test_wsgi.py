@@ -957,7 +957,7 @@ def test_loading_after_the_response_has_ended_is_an_error():
         sojourn.wsgi.get_session(seen[0])
 
 
-def test_a_middleware_inside_another_of_the_same_installation_does_nothing():
+def test_nested_middleware_of_the_same_installation_does_nothing():
     site = Site(counting)
     site.app.app = sojourn.wsgi.SessionMiddleware(counting, site.sessions)
     assert site.request().body == b"1"
@@ -1033,7 +1033,7 @@ def test_http_from_a_remote_client_has_no_session(environ):
     assert isinstance(Site(counting).request(**environ).error, InsecureTransport)
 
 
-def test_a_session_records_who_created_it():
+def test_new_session_stores_the_labels_of_its_client():
     """The device list: address and browser."""
     noted = []
 

@@ -159,7 +159,7 @@ class TestCommit:
 
         return page
 
-    def test_it_is_committed_before_the_response(self, world):
+    def test_changes_are_committed_before_the_response(self, world):
         def page(environ, start_response):
             get_session(environ)["n"] = 1
             environ[EXCHANGE].commit_response(200)
