@@ -482,7 +482,12 @@ class Connection:
             await self.connect(deadline)
         stream = self._stream
         assert stream is not None  # noqa: S101 - connect sets it
-        return await stream.roundtrip(pack(lines), len(lines), deadline)
+        try:
+            return await stream.roundtrip(pack(lines), len(lines), deadline)
+        except BaseException:  # such as the timeout of a greenlet: the stream has closed itself
+            if self._stream is stream:
+                self._disconnect()
+            raise
 
     async def connect(self, deadline: float) -> dict[str, str]:
         """Establish a new connection; see ``Transport``."""

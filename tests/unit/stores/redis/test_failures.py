@@ -23,6 +23,7 @@ from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.store import REVOKED, SAVED, Conflict, LoginSaved
 from sojourn.stores.batching import MAX_BATCH
 from sojourn.stores.redis import RedisStore
+from sojourn.stores.redis.connection import BlockingStream
 from sojourn.stores.redis.server_checks import check_server
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import with_loop, without_loop
@@ -558,3 +559,22 @@ def test_instants_are_compared_as_numbers_in_any_locale_of_the_server(runner, tm
         runner(check())
     finally:
         server.stop()
+
+
+def test_an_interrupted_call_leaves_no_unusable_connection(valkey, monkeypatch):
+    """S13: the timeout of a greenlet, or a signal, interrupts a thread that waits for a reply."""
+    store = store_at(valkey.url)
+    record = make_record()
+    run(store.create(record))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BlockingStream, "_feed_before", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(store.load(record.id))
+    try:
+        assert run(store.load(record.id)) == record
+    finally:
+        store.close()
