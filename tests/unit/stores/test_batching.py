@@ -69,6 +69,32 @@ async def test_calls_made_during_a_batch_form_the_next_batch(server, batcher):
     assert server.batches == [[1], [2, 3, 4]]
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_next_calls_of_the_callers_join_the_batch_after_one_with_writes(writes):
+    """S18: after a batch of loads alone, the waiting calls are sent without a delay."""
+
+    async def whole():
+        server = Server()
+        batcher = AsyncBatcher(
+            asyncio.get_running_loop(), server.send, timeout=1.0, has_writes=lambda _: writes
+        )
+        server.open.clear()
+
+        async def load_and_save():
+            return await batcher.submit(await batcher.submit(1))
+
+        first = asyncio.ensure_future(load_and_save())
+        while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
+            await asyncio.sleep(0)
+        other = asyncio.ensure_future(batcher.submit(5))
+        await asyncio.sleep(0)
+        server.open.set()
+        assert await asyncio.gather(first, other) == [4, 10]
+        return server.batches
+
+    assert asyncio.run(whole()) == ([[1], [5, 2]] if writes else [[1], [5], [2]])
+
+
 @under_loop
 async def test_the_size_of_a_batch_is_limited(server, batcher):
     answers = await asyncio.gather(*(batcher.submit(n) for n in range(2 * MAX_BATCH + 1)))

@@ -98,6 +98,15 @@ def is_idempotent(request: Request) -> bool:
     return isinstance(request, GetRaw) or request.is_idempotent
 
 
+def has_writes(requests: Sequence[Request]) -> bool:
+    """Return whether one of the requests, at least one, is not a load."""
+    return {*map(type, requests)} != _LOADS
+
+
+#: The types of a batch of loads.
+_LOADS: Final = {GetRecord}
+
+
 def create(record: Record, digests: Sequence[bytes] = ()) -> WriteStep:
     """Return the request that inserts a record indexed under names."""
     value = encode_value(record, digests)

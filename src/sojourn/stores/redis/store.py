@@ -89,6 +89,7 @@ class RedisStore:
             None if open_blocking is None else lambda: self._make_executor(open_blocking),
             advice=topology.advice,
             timeout=timeout,
+            has_writes=commands.has_writes,
         )
         self._submit = self._batchers.submit
         self._index = UserIndex(self._batchers, self._keys, timeout=timeout)
