@@ -198,13 +198,14 @@ async def follow_session(websocket: WebSocket, session: ShopSession) -> None:
             await websocket.close()  # before accept(): rejects the handshake
             return
         session["counter"] = 0  # starts a session; the handshake response has its cookie
-    await websocket.accept()
-    with tabs.subscribed(session.id, websocket), contextlib.suppress(WebSocketDisconnect):
-        await websocket.send_json(await report.describe(session))
-        async for message in websocket.iter_text():
-            if message == "count":
-                session["counter"] = session.get("counter", 0) + 1
+    with contextlib.suppress(WebSocketDisconnect):  # also during the handshake
+        await websocket.accept()
+        with tabs.subscribed(session.id, websocket):
             await websocket.send_json(await report.describe(session))
+            async for message in websocket.iter_text():
+                if message == "count":
+                    session["counter"] = session.get("counter", 0) + 1
+                await websocket.send_json(await report.describe(session))
 
 
 def allow(request: admin.AdminRequest) -> bool | Literal["read"]:
