@@ -195,19 +195,19 @@ class TestThreadFuture:
 
 class TestKeyedLock:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    @pytest.mark.parametrize("held", ["name", "lock"])
+    @pytest.mark.parametrize("held", ["name", "mutex"])
     def test_a_forked_process_inherits_no_lock_of_another_thread(self, held):
         """S12: nothing would release it there, so every commit of the session would fail."""
         lock = KeyedLock()
         if held == "name":
             assert lock.try_acquire(b"x")
         else:
-            lock._lock.acquire()
+            lock.mutex.acquire()
         child = os.fork()
         if child == 0:
-            free = lock._lock.acquire(timeout=0)
+            free = lock.mutex.acquire(timeout=0)
             if free:
-                lock._lock.release()
+                lock.mutex.release()
             os._exit(0 if free and lock.try_acquire(b"x") else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert lock.is_locked(b"x") is (held == "name")
