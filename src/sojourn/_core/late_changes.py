@@ -17,8 +17,8 @@ class Changeable(Protocol):
         """Return whether something is not committed."""
         ...
 
-    def session_id(self) -> bytes:
-        """Return the session ID, 16 bytes."""
+    def uncommitted_session_id(self) -> bytes:
+        """Return the ID of the session whose changes are not committed, 16 bytes."""
         ...
 
 
@@ -49,5 +49,5 @@ class LateChanges:
                 "session %s was changed after its request had ended, and the changes were not "
                 "saved; end a task or thread that outlives its request with "
                 "'await session.acommit()' or session.commit()",
-                copy.session_id().hex(),
+                copy.uncommitted_session_id().hex(),
             )

@@ -169,6 +169,12 @@ class WorkingCopy(msgspec.Struct, eq=False):
             self.unsaved_id = mint_id()
         return self.unsaved_id
 
+    def uncommitted_session_id(self) -> bytes:
+        """Return the ID of the session that a commit changes or deletes, 16 bytes."""
+        if self.destroyed_record is not None:
+            return self.destroyed_record.id
+        return self.session_id()
+
     def ticket(self) -> Ticket:
         """Return the ticket for the visitor's cookie."""
         return Ticket(self.session_id(), self.verifier)
