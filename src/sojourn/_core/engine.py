@@ -84,6 +84,10 @@ class Engine:
     Args:
         context: configuration and collaborators.
         state: describes ``session.state``.
+
+    Attributes:
+        loads_immediately: ``load_immediately`` may return a session; if not, ``load`` is called at
+            once.
     """
 
     def __init__(self, context: CoreContext, state: StateSpec) -> None:
@@ -98,6 +102,7 @@ class Engine:
         self._loader = Loader(context, self.revoker)
         self._observer: EngineObserver | None = None
         # Attributes, not methods that delegate: a method in between costs every request.
+        self.loads_immediately: bool
         self.load_immediately: ImmediateLoad
         self.load_from_memory: ImmediateLoad
         self.load: Load
@@ -141,11 +146,13 @@ class Engine:
         if store is not None and not isinstance(self.store, SupportsGroupCommit):
             self._swap = store.swap
         loader, key_fingerprint_check = self._loader, self.context.key_fingerprint_check
+        self.loads_immediately = store is not None and self.context.near_cache is None
         if key_fingerprint_check is None or key_fingerprint_check.passed:
             self.load_immediately = loader.load_immediately
             self.load_from_memory = loader.load_from_memory
             self.load = loader.load
         else:  # the first contact with the store registers the fingerprints
+            self.loads_immediately = False
             self.load_immediately = self.load_from_memory = _load_nothing
             self.load = self._load_first
         observer = self._observer

@@ -33,6 +33,7 @@ class Loader:
     """
 
     __slots__ = (
+        "_checks_labels",
         "_clock",
         "_context",
         "_coroutine_needed",
@@ -49,10 +50,11 @@ class Loader:
         self._revoker = revoker
         self._clock: Callable[[], int] = context.clock
         self._rotates = context.config.policy.rotate_interval is not None
+        self._checks_labels = bool(context.config.check_labels)
         self._near_cache = context.near_cache
         self._server_clock = context.server_clock
-        self._coroutine_needed = bool(
-            self._rotates or context.config.check_labels or self._server_clock is not None
+        self._coroutine_needed = (
+            self._rotates or self._checks_labels or self._server_clock is not None
         )
         self.use_store(context.store)
 
@@ -115,7 +117,7 @@ class Loader:
         ):
             return None
         copy = WorkingCopy(context, record, ticket.verifier, client)
-        if context.config.check_labels and not self._labels_match(copy, client):
+        if self._checks_labels and not self._labels_match(copy, client):
             return None
         context.report_read(record)
         return copy
@@ -169,7 +171,7 @@ class Loader:
         ) and await self._deadline(started).bound(self.expire(record)):
             return self._ended(f"expired ({expired(record, now)})", client)
         copy = WorkingCopy(context, record, ticket.verifier, client)
-        if context.config.check_labels and not self._labels_match(copy, client):
+        if self._checks_labels and not self._labels_match(copy, client):
             return self._reject(ticket, "labels", client)
         if self._rotates or record.previous_valid_until:
             self._maintain_verifier(copy, record, now)
@@ -237,7 +239,7 @@ class Loader:
             copy = WorkingCopy(
                 context, record, ticket.verifier if current is None else current, client
             )
-            if context.config.check_labels and not self._labels_match(copy, client):
+            if self._checks_labels and not self._labels_match(copy, client):
                 return self._reject(ticket, "labels", client)
             if current is not None:  # the response with the new ticket may have been lost
                 copy.cookie_change = CookieChange.SEND

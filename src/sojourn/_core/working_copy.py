@@ -147,15 +147,18 @@ class WorkingCopy(msgspec.Struct, eq=False):
             return self.changes
         if self.transport_error is not None:
             raise self.transport_error
-        data: dict[str, bytes] = {}
-        if self.record is not None:
+        context, record = self.context, self.record
+        data: dict[str, bytes]
+        if record is None:
+            data = {}
+        else:
             try:
-                self.contents = self.context.cipher.decrypt(self.record, self.verifier)
-                data = self.contents.data
+                self.contents = contents = context.cipher.decrypt(record, self.verifier)
+                data = contents.data
             except UnreadableRecord as error:
-                self.context.report_unreadable(self.record.id, error)
+                context.report_unreadable(record.id, error)
                 self.record = None
-        context = self.context
+                data = {}
         self.changes = changes = ChangeTracker(data, context.merges, context.encoder)
         if context.upgrade is not None:
             changes.use_upgrade(context.upgrade)

@@ -249,11 +249,9 @@ class SessionLifecycle:
             engine = web.engine
             # Local names: to call an attribute of the engine that is no method costs more.
             load_immediately, load = engine.load_immediately, engine.load
-            immediate = (
-                load_immediately(ticket, self)
-                if web.written_cookie_suffix is None
-                else self._load_from_memory(ticket, cookies)
-            )
+            immediate = load_immediately(ticket, self) if engine.loads_immediately else None
+            if immediate is None and web.written_cookie_suffix is not None:
+                immediate = self._load_from_memory(ticket, cookies)
             if immediate is None:
                 return load(ticket, self)
             copy = immediate

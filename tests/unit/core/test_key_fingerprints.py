@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from sojourn._core.concurrency import sleep
-from sojourn._crypto.tickets import derive, key_fingerprint
+from sojourn._crypto.tickets import Ticket, derive, key_fingerprint
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
@@ -154,6 +154,8 @@ def test_the_check_is_executed_once_and_not_without_a_ticket():
     store = CountingStore()
     sessions = Sessions(store=store, secret=ONE)
     load, load_immediately = sessions.engine.load, sessions.engine.load_immediately
+    assert load_immediately(Ticket(bytes(16), bytes(16)), None) is None  # the coroutine checks first
+    assert not sessions.engine.loads_immediately
     with sessions.open() as visit:
         assert visit.session.get("n") is None
     assert store.checks == 0
@@ -167,6 +169,7 @@ def test_the_check_is_executed_once_and_not_without_a_ticket():
     assert store.checks == 1
     assert sessions.engine.load != load
     assert sessions.engine.load_immediately != load_immediately
+    assert sessions.engine.loads_immediately
 
 
 def test_sessions_of_a_refused_application_are_not_loaded():

@@ -347,18 +347,16 @@ def distribute_reply(
         for position in command.positions:
             outcomes[position] = reply
         return
-    cutoff = reply[0]
-    for index, position in enumerate(command.positions, 1):
-        part = reply[index]
+    cutoff, *parts = reply
+    for position, part in zip(command.positions, parts, strict=True):
         request = requests[position]
-        if cutoff is not None:
-            part = _apply_cutoff(part, request, cutoff)
-        if type(request) is GetRecord and isinstance(part, bytes):
+        outcome = part if cutoff is None else _apply_cutoff(part, request, cutoff)
+        if type(request) is GetRecord and isinstance(outcome, bytes):
             try:
-                part = decode_value(request.id, part)
+                outcome = decode_value(request.id, outcome)
             except UnreadableRecord as error:
-                part = error
-        outcomes[position] = part
+                outcome = error
+        outcomes[position] = outcome
 
 
 _NO_RECORD: Final = 0

@@ -37,8 +37,10 @@ _SHORT_FORMAT_1: Final = 1 | 0x80
 # absolute deadline, idle timeout, verifier hash, commit IDs.
 _HEADER: Final = struct.Struct(">BBQQQQQQ32s16s")
 _HEADER_BYTES: Final = _HEADER.size
-_FIELDS: Final = struct.Struct(">xBQQQQQQ32s16s")  # without the format byte
 _COMMIT_IDS_AT: Final = _HEADER_BYTES - len(NO_COMMIT_IDS)
+
+#: Where the record starts in a value, by the first byte of the value.
+_RECORD_STARTS: Final = {NO_NAMES + n: 1 + DIGEST_BYTES * n for n in range(MAX_NAMES + 1)}
 
 # Values
 
@@ -78,18 +80,18 @@ def decode_value(session_id: bytes, value: bytes) -> Record:
     Raises:
         UnreadableRecord: the bytes are damaged, foreign or of a newer format.
     """
-    names = value[0] - NO_NAMES if value else -1
-    if not 0 <= names <= MAX_NAMES:
+    start = _RECORD_STARTS.get(value[0]) if value else None
+    if start is None:
         raise UnreadableRecord(
             f"record {session_id.hex()}: {len(value)} bytes beginning with {value[:1].hex()!r} "
             "were not written by this store"
         )
-    start = 1 + DIGEST_BYTES * names
-    end = start + _HEADER_BYTES
-    if len(value) <= end or value[start] != _SHORT_FORMAT:
+    body = value[start + _HEADER_BYTES :]
+    if not body:
         return _decode_other_format(session_id, value[start:])
     # Inlined: every request with a ticket calls it.
     (
+        record_format,
         flags,
         version,
         seen_at,
@@ -99,7 +101,9 @@ def decode_value(session_id: bytes, value: bytes) -> Record:
         idle_timeout,
         verifier,
         commit_ids,
-    ) = _FIELDS.unpack_from(value, start)
+    ) = _HEADER.unpack_from(value, start)
+    if record_format != _SHORT_FORMAT:
+        return _decode_other_format(session_id, value[start:])
     confirmed, persistent, reauthentication_required = UNPACKED_FLAGS[flags & KNOWN_FLAGS]
     return Record(
         session_id,
@@ -109,7 +113,7 @@ def decode_value(session_id: bytes, value: bytes) -> Record:
         absolute_at,
         idle_timeout,
         verifier,
-        value[end:],
+        body,
         authenticated_at,
         NO_VERIFIER,
         0,
