@@ -154,7 +154,8 @@ def test_the_check_is_executed_once_and_not_without_a_ticket():
     store = CountingStore()
     sessions = Sessions(store=store, secret=ONE)
     load, load_immediately = sessions.engine.load, sessions.engine.load_immediately
-    assert load_immediately(Ticket(bytes(16), bytes(16)), None) is None  # the coroutine checks first
+    # Only the coroutine checks the keys.
+    assert load_immediately(Ticket(bytes(16), bytes(16)), None) is None
     assert not sessions.engine.loads_immediately
     with sessions.open() as visit:
         assert visit.session.get("n") is None
