@@ -34,6 +34,11 @@ def app():
     return make_app()
 
 
+def records(app):
+    """Return the records of live sessions."""
+    return [record for record in app.store.store.records() if record.version]
+
+
 class TestSession:
     """``flask.session`` is the session of sojourn, with the members of ``SessionMixin``."""
 
@@ -225,6 +230,45 @@ class TestSession:
             _ = client.get("/fail").text
         with client.session_transaction() as opened:
             assert opened["n"] == 1
+
+    @pytest.mark.parametrize("end", ["complete", "fail", "close"])
+    def test_stream_of_an_error_page_ends_the_session(self, app, end):
+        """A10: also if the stream fails, or the client disconnects."""
+
+        @app.get("/write")
+        def write():
+            session["n"] = 1
+            return "ok"
+
+        @app.get("/fail")
+        def fail():
+            session["n"] = 2
+            raise LookupError("planned by the test")
+
+        @app.errorhandler(500)  # called after the session of the failed page was committed
+        def answer(_):
+            def parts():
+                yield "a"
+                session.logout()
+                yield "b"
+                if end == "fail":
+                    raise ValueError("planned by the test")
+
+            return flask.stream_with_context(parts()), 500
+
+        client = app.test_client()
+        client.get("/write")
+        assert records(app)
+        response = client.get("/fail", buffered=False)
+        parts = iter(response.response)
+        assert [next(parts), next(parts)] == [b"a", b"b"]
+        if end == "complete":
+            assert list(parts) == []
+        elif end == "fail":
+            with pytest.raises(ValueError, match="planned"):
+                next(parts)
+        response.close()
+        assert not records(app)
 
 
 class TestPermanent:

@@ -109,6 +109,15 @@ class FlaskLifecycle(ResponseLifecycle):
             self.failed: bool = True
             wait(self.finish())
 
+    def commit_late_changes(self) -> None:
+        """Commit what a stream has changed; of a failed request what is kept of it (law A10)."""
+        if self.settled:
+            late = self.commit_after_error(store_failed=True)
+            if late is not None:
+                run(late)
+        else:
+            wait(self.finish())
+
     def release(self) -> None:
         """Drop references that form cycles: the request is freed at once."""
         self._environ.pop(LIFECYCLE, None)
@@ -141,7 +150,7 @@ class Stream:
         try:
             for part in self._parts:
                 return part
-            wait(self._lifecycle.finish())
+            self._lifecycle.commit_late_changes()
         except BaseException as error:
             if not self._lifecycle.settled:
                 self._lifecycle.settled = True
@@ -159,8 +168,7 @@ class Stream:
             if close is not None:
                 close()
         finally:
-            if not self._lifecycle.settled:
-                wait(self._lifecycle.finish())
+            self._lifecycle.commit_late_changes()
             self._lifecycle.release()
 
 
