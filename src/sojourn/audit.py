@@ -15,6 +15,7 @@ from typing import IO, Final, cast
 
 import msgspec
 
+from sojourn._core.concurrency import replace_locks_after_fork
 from sojourn.errors import ConfigurationError
 from sojourn.events import KINDS, Dispatcher, Event, Read, Written
 
@@ -138,11 +139,16 @@ class _AppendedFile:
 class _OpenFile:
     """A file object of the application, which also closes it."""
 
-    __slots__ = ("_file", "_lock", "_text")
+    __slots__ = ("__weakref__", "_file", "_lock", "_text")
 
     def __init__(self, file: IO[str] | IO[bytes]) -> None:
         self._file = file
         self._text = isinstance(file, io.TextIOBase) or hasattr(file, "encoding")
+        self.after_fork()
+        replace_locks_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent process may have held."""
         self._lock = threading.Lock()  # makes write and flush atomic
 
     def __call__(self, line: str) -> None:

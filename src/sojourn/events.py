@@ -151,12 +151,16 @@ class Dispatcher:
         listeners: by event class. Check it before building an event of the ordinary request.
     """
 
-    __slots__ = ("_lock", "counts", "listeners")
+    __slots__ = ("__weakref__", "_lock", "counts", "listeners")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # makes a change of the listeners atomic
+        self.after_fork()
         self.counts: dict[type[Event], int] = dict.fromkeys(KINDS, 0)
         self.listeners: dict[type[Event], tuple[Callable[[Any], object], ...]] = {}
+
+    def after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent process may have held."""
+        self._lock = threading.Lock()  # makes a change of the listeners atomic
 
     def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
         """Call ``listener`` with each event of exactly this class, in order of registration.

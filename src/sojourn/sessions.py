@@ -19,7 +19,7 @@ from uuid import UUID
 from sojourn._core.checked_coroutine import checked_coroutine
 from sojourn._core.clock import ServerClock, wall_clock
 from sojourn._core.codec import checked_encoder
-from sojourn._core.concurrency import Deadline, run
+from sojourn._core.concurrency import Deadline, replace_locks_after_fork, run
 from sojourn._core.context import CoreContext
 from sojourn._core.engine import Engine
 from sojourn._core.history import History
@@ -252,6 +252,7 @@ class Sessions(Generic[S]):
         self.config: Config = config
         self.store: Store = config.store
         self.dispatcher: Dispatcher = Dispatcher()
+        replace_locks_after_fork(self.dispatcher)
         self.connections: ConnectionRegistry = ConnectionRegistry()
         self.broadcaster: Broadcaster | None = None
         if isinstance(config.store, SupportsBroadcast) and not _requires_loop(config.store):

@@ -201,6 +201,18 @@ def test_a_file_object_receives_each_line_immediately(tmp_path, mode, buffering)
             assert [json.loads(line)["reason"] for line in lines] == ["ä"] * n
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_writes_although_a_thread_of_its_parent_was_writing():
+    """S12: the lock that the thread holds at the fork is never released in the child."""
+    sink = Audit(io.StringIO())._write_line
+    sink._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if sink._lock.acquire(timeout=0) else 1)
+    sink._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 @pytest.mark.parametrize("memory", [io.StringIO, io.BytesIO])
 def test_each_line_is_one_write(memory):
     """Otherwise lines of several processes that share a pipe could be interleaved."""

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 
 import msgspec
 import pytest
@@ -43,6 +44,20 @@ def test_a_listener_can_be_removed():
     dispatcher.off(Read, second)
     dispatcher.off(Read, second)
     assert Read not in dispatcher.listeners
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_registers_listeners_although_a_thread_of_its_parent_did_so():
+    """S12: at the first failure of the store, the log of outages would wait forever."""
+    sessions = Sessions(store="memory://")
+    lock = sessions.dispatcher._lock
+    lock.acquire()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if sessions.dispatcher._lock.acquire(timeout=0) else 1)
+    lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    sessions.close()
 
 
 def test_a_listener_that_raises_is_logged_and_ignored(caplog):

@@ -63,7 +63,6 @@ class Broadcaster:
         self._registry = registry
         self._dispatcher = dispatcher
         self._closed = False
-        self._watched: set[str] = set()
         self.gap_observer: Callable[[], object] | None = None
         self._reset()
         registry.observer = self
@@ -72,6 +71,7 @@ class Broadcaster:
         """Start without a thread and a subscription: at first, and in a child after a fork."""
         self._process_id = os.getpid()
         self._lock = threading.Lock()
+        self._watched: set[str] = set()
         self._subscription: Subscription | None = None
         self._timer: threading.Timer | None = None
         # An executor, because the interpreter waits at exit for its pending work. Imported here:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from sojourn._core.concurrency import replace_locks_after_fork
+
 #: The reason with which connections from before a login are closed.
 LOGGED_IN: Final = "logged in again"
 
@@ -58,13 +60,18 @@ class ConnectionRegistry:
             removed; None for none.
     """
 
-    __slots__ = ("_connections", "_lock", "count_observer", "observer")
+    __slots__ = ("__weakref__", "_connections", "_lock", "count_observer", "observer")
 
     def __init__(self) -> None:
-        self._connections: dict[str, tuple[Connection, ...]] = {}
-        self._lock = threading.Lock()  # event loops of several threads may share an installation
+        self.after_fork()
+        replace_locks_after_fork(self)
         self.observer: RegistryObserver | None = None
         self.count_observer: Callable[[int], object] | None = None
+
+    def after_fork(self) -> None:
+        """Start without connections in a child process: those of the parent are not its own."""
+        self._connections: dict[str, tuple[Connection, ...]] = {}
+        self._lock = threading.Lock()  # event loops of several threads may share an installation
 
     def add(self, session_id: str, connection: Connection) -> None:
         """Add an open connection of a session."""

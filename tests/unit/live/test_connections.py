@@ -1,5 +1,6 @@
 """ConnectionRegistry and LiveControl: everything open of a session closes when it ends."""
 
+import os
 import threading
 
 import pytest
@@ -44,6 +45,36 @@ def test_connections_are_counted_by_session():
     registry.remove("a", two)
     registry.remove("b", other)
     assert registry._connections == {}, "nothing is left of a session without connections"
+
+
+class Observer:
+    def __init__(self):
+        self.opened_ids = []
+
+    def opened(self, session_id):
+        self.opened_ids.append(session_id)
+
+    def closed(self, session_id):
+        self.opened_ids.remove(session_id)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_no_connections_of_its_parent():
+    """W4: it subscribes to the messages of a session with the first connection of its own."""
+    registry, observer = ConnectionRegistry(), Observer()
+    registry.observer = observer
+    registry.add("a", Open())
+    registry._lock.acquire()  # by another thread, which is not in the child
+    child = os.fork()
+    if child == 0:
+        free = registry._lock.acquire(timeout=0)
+        if free:
+            registry._lock.release()
+            registry.add("a", Open())
+        os._exit(0 if (registry.total(), observer.opened_ids) == (1, ["a", "a"]) else 1)
+    registry._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert registry.total() == 1
 
 
 def opened(*session_ids):
