@@ -72,16 +72,18 @@ PURE = frozenset(
     }
 )
 CORE_PACKAGES = frozenset({"msgspec", "cryptography"})
-# The module that runs coroutines with and without an event loop.
+# Modules of the core that may import more, each for one purpose.
 CORE_EXCEPTIONS = {
     # Marks coroutine functions, which Python 3.11 does with a name of asyncio.
     "sojourn._core.coroutine_function": frozenset({"asyncio"}),
     # Imported when a pydantic model is given as the state.
     "sojourn._core.pydantic_state": frozenset({"pydantic", "pydantic_core"}),
+    # The clock of the machine.
     "sojourn._core.clock": frozenset({"time"}),
     # Imported when a session holds Markup.
     "sojourn._core.codec": frozenset({"markupsafe"}),
-    # `os` and `weakref` for the hook that replaces locks after a fork.
+    # Runs coroutines with and without an event loop. `os` and `weakref` for the hook that replaces
+    # locks after a fork.
     "sojourn._core.concurrency": frozenset({"asyncio", "os", "threading", "time", "weakref"}),
     # Reports from a finalizer, in which the listeners of an event must not run.
     "sojourn._core.late_changes": frozenset({"logging"}),

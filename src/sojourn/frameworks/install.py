@@ -88,8 +88,8 @@ The installation is sojourn.frameworks.django.get_sessions()"""
 _installed: Final[weakref.WeakKeyDictionary[Any, tuple[Sessions[Any], Adapter]]] = (
     weakref.WeakKeyDictionary()
 )
-#: The same for applications without weak references whose adapter cannot find the installation in
-#: them (Sanic, which holds its applications, too), by ``id``: they live as long as the process.
+#: The same by ``id``, for applications without weak references whose adapter cannot find the
+#: installation in them. They live as long as the process; Sanic's do in any case.
 _installed_strong: Final[dict[int, tuple[Any, tuple[Sessions[Any], Adapter]]]] = {}
 _listeners: Final[list[Callable[[Any, Sessions[Any]], object]]] = []
 

@@ -206,9 +206,8 @@ class WSGIExchange(SessionLifecycle):
         self._first: bytes | None = None  # the part of the body that began the response
         self._answered = False  # the response is this module's or that of ``on_error``
         self._settled = False  # what is kept of a failed request was committed; see `_start`
-        self._destroy_failed = (
-            False  # a failed request destroyed the session, and it is still stored
-        )
+        # A failed request destroyed the session, and it is still stored.
+        self._destroy_failed = False
         self._store_failed = False  # the application raised an error of the store
         self._closed = False
         self._written = False  # an attempt before `restart` has written the session (law N3)

@@ -99,7 +99,7 @@ def is_idempotent(request: Request) -> bool:
 
 
 def has_writes(requests: Sequence[Request]) -> bool:
-    """Return whether one of the requests, at least one, is not a load."""
+    """Return whether a request of a batch is not a load; also True for an empty batch."""
     return {*map(type, requests)} != _LOADS
 
 
