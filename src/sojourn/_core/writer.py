@@ -29,6 +29,7 @@ from sojourn._core.unsettled_commits import Attempt
 from sojourn._core.working_copy import WorkingCopy
 from sojourn.errors import (
     LimitReached,
+    NotSerializable,
     SessionConflict,
     SessionTooLarge,
     SojournError,
@@ -250,7 +251,11 @@ class Writer:
                     copy.send_cookie()
                 if copy.unsettled is not None and isinstance(amendment, PendingChanges):
                     copy.unsettled = None  # its operations were part of this commit
-                copy.replace_record(record, contents)
+                try:
+                    copy.replace_record(record, contents)
+                except NotSerializable:  # a value was changed in place; a failed request drops it
+                    if not (isinstance(amendment, PendingChanges) and amendment.failed):
+                        raise
         except UnreadableRecord as error:
             context.report_unreadable(base.id, error)
             return False

@@ -208,6 +208,8 @@ class SessionMiddleware:
             copy = exchange.working_copy
             if copy is not None:
                 copy.client = None  # as `end` does
+            if exchange.settled:
+                await exchange.commit_interrupted_page()
 
 
 class ErrorMiddleware:

@@ -424,9 +424,14 @@ class HTTPExchange(SessionLifecycle):
         elif isinstance(error, Exception):
             if isinstance(error, StoreError) and not self.has_kept_changes():
                 return  # as in `_send_start`
-            waiting = self.fail()
+            await self.commit_kept()
+
+    async def commit_interrupted_page(self) -> None:
+        """Commit what the stream of an error page has ended, if its last part was not sent."""
+        if self.response_started:
+            waiting = self.commit_after_error(store_failed=True)
             if waiting is not None:
-                await waiting
+                await asyncio.shield(waiting)
 
     async def answer(
         self,
@@ -620,12 +625,18 @@ class LayeredExchange(HTTPExchange):
                 or (copy is not None and copy.accessed and not self._accessed_inside)
                 or (
                     copy is not None
+                    and (not self.settled or copy.destroyed_record is not None)
                     and (
                         copy.cookie_change is not NO_COOKIE_CHANGE
                         or copy.renewal is not None
-                        or (copy.record is None and copy.accessed and copy.modified())
+                        or copy.destroyed_record is not None
+                        or (
+                            copy.record is None
+                            and copy.accessed
+                            and not self.failed  # whose data is dropped
+                            and copy.modified()
+                        )
                     )
-                    and (not self.settled or copy.destroyed_record is not None)
                 )
             ):
                 return self._send_changed(message)

@@ -333,6 +333,8 @@ class FrameworkExchange(SessionLifecycle):
         """
         self.failure = self.failure or error
         if self.settled:
+            if self.response_started:  # the stream of an error page was interrupted
+                await asyncio.shield(self.finish_stream())
             return
         self.settled = True
         self._adopt_after_error()
@@ -344,13 +346,11 @@ class FrameworkExchange(SessionLifecycle):
         if isinstance(error, StoreError) and not self.has_kept_changes():
             self.mark_failed()
             return
-        waiting = self.fail()
-        if waiting is not None:
-            try:
-                await waiting
-            except StoreError as failure:
-                self.failure = failure
-                raise
+        try:
+            await self.commit_kept()
+        except StoreError as failure:
+            self.failure = failure
+            raise
 
     def _adopt_after_error(self) -> None:
         """Adopt what a failed request has put into the place of its session."""

@@ -601,7 +601,8 @@ class SessionLifecycle:
             return None
         changes = copy.changes
         if changes is None or not (
-            ((changes.states or changes.cleared) and changes.modified())
+            # A failed request drops its data, also a value that cannot be stored.
+            ((changes.states or changes.cleared) and not self.failed and changes.modified())
             or copy.destroyed_record is not None
             or copy.renewal is not None
             or copy.unsettled is not None
@@ -625,6 +626,24 @@ class SessionLifecycle:
         self.mark_failed(cancelled=cancelled)
         copy = self.working_copy
         return None if copy is None else self.web.engine.commit(copy, failed=self.failed)
+
+    async def commit_kept(self) -> None:
+        """Commit as ``fail`` does; drop the data if it cannot be saved.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        waiting = self.fail()
+        if waiting is None:
+            return
+        try:
+            await waiting
+        except SessionError as refused:  # with save_on_error
+            logger.error("the data of a failed request was not saved: %s", refused)  # noqa: TRY400 - one line
+            self.failed = True
+            waiting = self.finish()
+            if waiting is not None:
+                await waiting
 
     def restart(self) -> None:
         """Drop the session and its changes, so that ``begin`` loads it again.
@@ -671,9 +690,17 @@ class SessionLifecycle:
         if copy.destroyed_record is not None:
             if copy.removal_interrupted:
                 return None
-        elif store_failed or (self.failed and copy.renewal is None) or not copy.modified():
+        elif store_failed or not self._has_changes_after_error(copy):
             return None
         return self._commit_after_error(copy)
+
+    def _has_changes_after_error(self, copy: WorkingCopy) -> bool:
+        if self.failed:
+            return copy.renewal is not None
+        try:
+            return copy.modified()
+        except SessionError:  # a value that cannot be stored: the commit logs it
+            return True
 
     async def _commit_after_error(self, copy: WorkingCopy) -> bool:
         engine = self.web.engine
@@ -685,9 +712,14 @@ class SessionLifecycle:
                 self.failed = True
                 await engine.commit(copy, failed=True)
         except StoreError as error:
-            self.web.event_log.log_failure(
-                "answered 503 because the session store failed: %s", error
-            )
+            if self.response_started:
+                self.web.event_log.log_failure(
+                    "the session of a failed request could not be committed: %s", error
+                )
+            else:
+                self.web.event_log.log_failure(
+                    "answered 503 because the session store failed: %s", error
+                )
             return False
         return True
 

@@ -13,13 +13,14 @@ from sojourn._core.policy import milliseconds
 from sojourn._core.working_copy import CookieChange
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import (
+    NotSerializable,
     ResponseStarted,
     SessionConflict,
     SessionGone,
     SessionTooLarge,
     StoreUnavailable,
 )
-from sojourn.events import Created, Expired, Read, Rejected, Revoked, StoreFailed, Written
+from sojourn.events import Created, Expired, Read, Rejected, Revoked, Rotated, StoreFailed, Written
 from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
@@ -295,6 +296,24 @@ class TestSave:
         await end_of_request(session, failed=True)
         assert await world.data(ticket) == {"a": 1}
         assert world.store.calls == ["load"]
+
+    async def test_a_failing_request_rotates_although_a_value_cannot_be_stored(self):
+        """A10: the value, which was changed in place, is dropped."""
+        world, ticket = await stored_session(values=[])
+        session = await world.load(ticket)
+        session["values"].append(object())
+        session.rotate()
+        await end_of_request(session, failed=True)
+        assert [event.session_id for event in world.emitted(Rotated)] == [session.id]
+        assert [event.version for event in world.emitted(Written)] == [2]
+        assert await world.data(ticket_of(session)) == {"values": []}
+
+    async def test_a_claim_reports_another_value_that_cannot_be_stored(self):
+        world, ticket = await stored_session(values=[], once=1)
+        session = await world.load(ticket)
+        session["values"].append(object())
+        with pytest.raises(NotSerializable, match=r"session\['values'\]\[0\]"):
+            await world.engine.claim(session, "once", None)
 
     async def test_changes_committed_explicitly_are_kept_by_a_failing_request(self):
         """A12."""

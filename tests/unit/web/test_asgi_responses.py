@@ -371,6 +371,34 @@ class TestReplaced:
             await site.get(page, path="/shop")
 
 
+@pytest.mark.parametrize("end", ["complete", "fail", "cancel", "disconnect"])
+async def test_stream_of_an_error_response_ends_the_session(end):
+    """A10: also if the stream fails, is cancelled, or has no end because the client left."""
+
+    def on_error(request, error):
+        async def stream(scope, receive, send):
+            await send(start())
+            await send(body(more=True))
+            request["session"].destroy()
+            if end == "fail":
+                raise LookupError("planned by the test")
+            if end == "cancel":
+                raise asyncio.CancelledError
+            if end == "complete":
+                await send(body())
+
+        return stream
+
+    async def page(scope, receive, send):
+        raise SessionRequired("log in")
+
+    site = await Site(on_error=on_error).begin()
+    raised = {"fail": LookupError, "cancel": asyncio.CancelledError}.get(end)
+    with contextlib.nullcontext() if raised is None else pytest.raises(raised):
+        await site.get(page)
+    assert await site.data() == {}
+
+
 def error_page(change, *, heal=None, status=500):
     """Return a page whose framework catches a commit error and sends its error page."""
 

@@ -509,6 +509,16 @@ class TestSettle:
         await exchange.settle(ValueError())
         assert await world.data() == {"n": 1}
 
+    @pytest.mark.parametrize("error", [ValueError(), asyncio.CancelledError()])
+    async def test_session_ended_by_the_stream_of_an_error_page_stays_ended(self, world, error):
+        """A10: the stream fails or is cancelled."""
+        exchange = await world.loaded()
+        await exchange.settle(ValueError())
+        await send(exchange, 500)
+        exchange.session.destroy()
+        await exchange.settle(error)
+        assert await world.data() == {}
+
     async def test_replacement_by_none_destroys_the_session(self, world):
         """A10, A24: None destroys it, also if the request failed."""
         exchange = await world.loaded()

@@ -804,6 +804,38 @@ class TestFailures:
         assert exchange.lifecycle.commit_after_error(store_failed=True) is None
         assert await data(world, session_id) == {"a": 1}
 
+    @pytest.mark.parametrize("started", [False, True])
+    async def test_a_failing_store_after_an_error_is_logged_by_its_effect(self, started, caplog):
+        """A23: after the start of a response its status is not changed."""
+        exchange, world, _ = await self.failed_exchange()
+        if started:
+            exchange.lifecycle.error_headers([])
+        exchange.session.destroy()
+        world.store.fail("delete")
+        with caplog.at_level(logging.DEBUG, "sojourn"):
+            assert not await exchange.lifecycle.commit_after_error(store_failed=True)
+        messages = [record.getMessage() for record in caplog.records]
+        assert any(each.startswith("answered 503 because") for each in messages) is not started
+        uncommitted = "the session of a failed request could not be committed"
+        assert any(each.startswith(uncommitted) for each in messages) is started
+
+    @pytest.mark.parametrize("save_on_error", [False, True])
+    async def test_error_handler_of_a_value_that_cannot_be_stored(self, save_on_error, caplog):
+        """A10, A23: the value is dropped, and the handler may rotate."""
+        world = World(save_on_error=save_on_error)
+        session, cookie = await world.begin()
+        exchange = Exchange(world, cookie)
+        current = await exchange.begin()
+        current["values"] = []
+        current["values"].append(object())
+        await exchange.lifecycle.commit_kept()
+        assert ("was not saved" in caplog.text) is save_on_error
+        assert exchange.lifecycle.commit_after_error(store_failed=False) is None
+        current.rotate()
+        assert await exchange.lifecycle.commit_after_error(store_failed=False)
+        assert world.sessions.usage().rotations == 1
+        assert await data(world, session.id) == {"a": 1}
+
     @pytest.mark.parametrize("save_on_error", [False, True])
     async def test_a_handler_that_raises_drops_its_changes(self, save_on_error):
         """A10."""

@@ -225,7 +225,12 @@ def _find(request: web.Request, installation: WebInstallation) -> Any:
 async def _commit_changes(exchange: AiohttpExchange, response: web.StreamResponse) -> None:
     """Commit changes from before a response, if there are any."""
     copy = exchange.working_copy
-    if copy is not None and copy.changes is not None and copy.modified() and not response.prepared:
+    if (
+        copy is not None
+        and copy.changes is not None
+        and not response.prepared
+        and (exchange.settled or copy.modified())
+    ):
         waiting = exchange.commit_response(response.status)
         if waiting is not None:
             await waiting

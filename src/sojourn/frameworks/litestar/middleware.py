@@ -13,6 +13,8 @@ from litestar.serialization import decode_json, encode_json
 from litestar.types import ASGIApp, Empty, Message, Receive, Scope, Send
 from litestar.utils import get_serializer_from_scope
 
+from sojourn._core.working_copy import WorkingCopy
+from sojourn.errors import NotSerializable
 from sojourn.frameworks.litestar.errors import LitestarFramework
 from sojourn.frameworks.litestar.login import follow_login, follow_replacement
 from sojourn.frameworks.litestar.response_cache import keep_personal_responses_out
@@ -127,12 +129,19 @@ def _prepare(scope: Any, exchange: HTTPExchange, user_key: str | None) -> None:
     if copy.renewal is not None or copy.revoked:
         user_key = None  # an explicit login of this request, or no session to log in
     if found is session:
-        if user_key is not None and copy.changes is not None and copy.modified():
+        if user_key is not None and copy.changes is not None and _is_modified(copy):
             follow_login(session, copy, user_key)
     elif found is not None and found is not Empty:
         scope["session"] = mapping = to_mapping(found, scope)
         if user_key is not None:
             follow_replacement(session, mapping, user_key)
+
+
+def _is_modified(copy: WorkingCopy) -> bool:
+    try:
+        return copy.modified()
+    except NotSerializable:  # the commit raises it where it can be answered
+        return False
 
 
 def to_mapping(data: Any, scope: Any) -> Mapping[str, Any]:

@@ -126,6 +126,37 @@ class ErrorTests(AppTests):
             assert browser.cookie is None
             assert (await app.browser(before).get("/who")).body == b"None None"
 
+    @pytest.mark.parametrize("where", ["handler", "commit"])
+    @pytest.mark.parametrize("save_on_error", [False, True])
+    @pytest.mark.parametrize("act", [None, Session.rotate])
+    @under_loop
+    async def test_on_error_answers_an_error_of_a_value_that_cannot_be_stored(
+        self, act: Callable[[Session[Any]], None] | None, where: str, *, save_on_error: bool
+    ) -> None:
+        """A10, A23: the value is dropped with the failed request, and does not fail its answer."""
+        current: list[Session[Any]] = []
+
+        async def fail(session: Session[Any]) -> None:
+            current.append(session)
+            session["values"] = []
+            session["values"].append(object())
+            if where == "handler":
+                raise SessionConflict("planned by the test", 1)
+
+        def answer(_request: Any, _error: SojournError) -> Any:
+            if act is not None and not current[-1].new:
+                act(current[-1])
+            return self.closed_response()
+
+        handlers = {**HANDLERS, "/fail": fail}
+        async with self.serve(handlers, on_error=answer, save_on_error=save_on_error) as app:
+            assert (await app.browser().get("/fail")).status == 418  # a visitor without a session
+            browser = app.browser()
+            await browser.get("/write")
+            assert (await browser.get("/fail")).status == 418
+            assert app.sessions.usage().rotations == (0 if act is None else 1)
+            assert (await browser.get("/read")).body == b"1"
+
     @pytest.mark.parametrize("where", ["handler", "answer"])
     @under_loop
     async def test_an_answer_is_503_if_the_session_could_not_be_ended(self, where: str) -> None:
