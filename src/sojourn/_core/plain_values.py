@@ -19,24 +19,40 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def to_plain_containers(value: Any, depth: int = 0) -> Any:
+def to_plain_containers(value: Any) -> Any:
     """Return a value with subclasses of dict, list and tuple as their base type.
 
     Such as ``OrderedDict``, ``defaultdict``, ``QueryDict`` and named tuples, as JSON does.
 
     Args:
-        value: any value. What is deeper than a session can hold is returned as it is, for the
-            encoder to refuse; so a list that contains itself has an end.
-        depth: of the value.
+        value: any value. If it is deeper than a session can hold, the rest is returned as it is,
+            for the encoder to refuse.
     """
-    kind = type(value)
-    if depth > MAX_DEPTH:
-        return value
-    if issubclass(kind, dict):
-        return {to_plain(key): to_plain_containers(each, depth + 1) for key, each in value.items()}
-    if issubclass(kind, list | tuple):
-        return [to_plain_containers(each, depth + 1) for each in value]
-    return to_plain(value)
+    return _ContainerConversion().convert(value, 0)
+
+
+class _ContainerConversion:
+    """One conversion.
+
+    It ends where the first value is too deep: one that contains itself twice has 2**64 places.
+    """
+
+    __slots__ = ("_too_deep",)
+
+    def __init__(self) -> None:
+        self._too_deep = False
+
+    def convert(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if not issubclass(kind, dict | list | tuple):
+            return to_plain(value)
+        self._too_deep = self._too_deep or depth > MAX_DEPTH
+        if self._too_deep:
+            return value
+        deeper = depth + 1
+        if issubclass(kind, dict):
+            return {to_plain(key): self.convert(each, deeper) for key, each in value.items()}
+        return [self.convert(each, deeper) for each in value]
 
 
 class _PlainContainers:

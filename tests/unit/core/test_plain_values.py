@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from sojourn._core.changes import ChangeTracker
-from sojourn._core.codec import decode, encode
+from sojourn._core.codec import MAX_DEPTH, decode, encode
 from sojourn._core.operations import ABSENT
 from sojourn._core.plain_values import PLAIN_CONTAINERS, to_plain, to_plain_containers
 from sojourn.errors import NotSerializable
@@ -116,6 +116,37 @@ def test_a_value_that_contains_itself_is_refused(value):
     with pytest.raises(NotSerializable, match="nested more than 64 levels"):
         changes.set("x", value, PLAIN_CONTAINERS)
     assert not changes.modified()
+
+
+def twice_in_itself(container, add):
+    for _ in range(2):
+        add(container, container)
+    return container
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        twice_in_itself([], list.append),
+        twice_in_itself(Token(), lambda token, value: token.update({len(token): value})),
+    ],
+    ids=["list", "subclass of dict"],
+)
+def test_a_value_that_contains_itself_twice_is_refused_at_once(value):
+    """B-55: 2**64 places, of which only the first that is too deep is visited."""
+    changes = tracker()
+    with pytest.raises(NotSerializable, match="nested more than 64 levels"):
+        changes.set("x", value, PLAIN_CONTAINERS)
+    assert not changes.modified()
+
+
+def test_a_scalar_at_the_greatest_depth_becomes_plain():
+    value = Text("a")
+    for _ in range(MAX_DEPTH + 1):
+        value = Token(a=value)
+    plain = to_plain_containers([value["a"], Token(b=1)])
+    assert [type(each) for each in plain] == [dict, dict]
+    assert encode("x", plain)
 
 
 @pytest.mark.parametrize("value", [{"a": object()}, [object()]])
