@@ -471,12 +471,13 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if self.upgrade is not None:
             data = self.upgrade.apply(data)
         self.data = cleared_data(data) if self.cleared else data
+        updated: dict[int, Any] = {}  # of all keys: a handler may have put one object in several
         for key, state in self.states.items():
             newer = self.data.get(key)
             newer = replay(state.log, newer) if state.log else newer
             if newer != state.data:
                 state.data = newer
-                self._update_objects(state, key)
+                self._update_objects(state, key, updated)
 
     def drop_states(self) -> None:
         """Drop the keys that were read or written, if all is in the data.
@@ -526,11 +527,18 @@ class ChangeTracker(msgspec.Struct, eq=False):
         if stale:
             self._update_objects(state, key)
 
-    def _update_objects(self, state: KeyState, key: str) -> None:
+    def _update_objects(
+        self, state: KeyState, key: str, updated: dict[int, Any] | None = None
+    ) -> None:
         """Update tracked objects to the key's value.
 
         If the key was removed by another request they stay unchanged; a later in-place change
         stores them again.
+
+        Args:
+            state: of the key.
+            key: of the session.
+            updated: see ``update_in_place``; None if no other key is updated.
         """
         if state.data is None:
             return
@@ -544,7 +552,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
                     if tracked.is_replacement:
                         kept.append(tracked)
                     continue  # otherwise the next read of the field raises
-                tracked.value = update_in_place(tracked.value, fresh)
+                tracked.value = update_in_place(tracked.value, fresh, updated)
                 tracked.encoded = (
                     state.data
                     if tracked.adapter is None

@@ -15,6 +15,7 @@ import msgspec
 from sojourn._core.codec import MUTABLE, decode, encode
 from sojourn._core.reserved_keys import AUTH, LEASE
 from sojourn._core.state_upgrade import StateUpgrade
+from sojourn.errors import NotSerializable
 
 #: The value of an absent key; None is an ordinary value.
 ABSENT: Final[Any] = type("Absent", (), {"__repr__": lambda _: "ABSENT", "__slots__": ()})()
@@ -339,27 +340,38 @@ def same(one: Any, two: Any) -> bool:
     return encode("", one) == encode("", two)
 
 
-def update_in_place(live: Any, fresh: Any) -> Any:
+def update_in_place(live: Any, fresh: Any, updated: dict[int, Any] | None = None) -> Any:
     """Update an object that a handler may hold, in place if possible.
 
     Args:
         live: the handler's object; a container keeps its identity.
         fresh: the new value.
+        updated: the new value of each object that was updated already, by ``id``. An object that a
+            handler has put in two places stays in both only while their values are equal.
 
     Returns:
         ``live`` if it was updated in place, otherwise ``fresh``.
     """
     if type(live) is not type(fresh):
         return fresh
+    if updated is None:
+        updated = {}
+    if isinstance(live, dict | list | set):
+        known = updated.setdefault(id(live), fresh)
+        if known is not fresh:
+            return live if _same_plain(known, fresh) else fresh
     if isinstance(live, dict):
-        merged = {key: update_in_place(live.get(key, ABSENT), item) for key, item in fresh.items()}
+        merged = {
+            key: update_in_place(live.get(key, ABSENT), item, updated)
+            for key, item in fresh.items()
+        }
         live.clear()
         live.update(merged)
         return live
     if isinstance(live, list):
         shared = len(live)
         live[:] = [
-            update_in_place(live[index], item) if index < shared else item
+            update_in_place(live[index], item, updated) if index < shared else item
             for index, item in enumerate(fresh)
         ]
         return live
@@ -367,10 +379,18 @@ def update_in_place(live: Any, fresh: Any) -> Any:
         live.clear()
         live.update(fresh)
         return live
-    return _update_fields(live, fresh)
+    return _update_fields(live, fresh, updated)
 
 
-def _update_fields(live: Any, fresh: Any) -> Any:
+def _same_plain(one: Any, two: Any) -> bool:
+    """Return whether two values are equal; False if they hold objects of a state class."""
+    try:
+        return same(one, two)
+    except NotSerializable:
+        return False
+
+
+def _update_fields(live: Any, fresh: Any, updated: dict[int, Any]) -> Any:
     """Copy the fields of a dataclass, Struct or model; a frozen one is replaced if they differ."""
     kind = type(live)
     fields: Iterable[str] = (
@@ -378,17 +398,19 @@ def _update_fields(live: Any, fresh: Any) -> Any:
         or getattr(kind, "__dataclass_fields__", ())
         or getattr(kind, "__pydantic_fields__", ())
     )
+    if not fields or updated.setdefault(id(live), fresh) is not fresh:
+        return fresh
     try:
         for name in fields:
             old, new = getattr(live, name), getattr(fresh, name)
             # Equal values are not assigned, so that a frozen object with changes inside is kept.
-            if (new := update_in_place(old, new)) is not old and (
+            if (new := update_in_place(old, new, updated)) is not old and (
                 type(new) is not type(old) or new != old
             ):
                 setattr(live, name, new)
     except (AttributeError, ValueError):  # pydantic raises the latter for a frozen model
         return fresh
-    return live if fields else fresh
+    return live
 
 
 def check_sums(key: str, value: Any, merge: Merge) -> None:

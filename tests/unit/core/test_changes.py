@@ -567,6 +567,16 @@ class TestExplicitOperations:
         log[1]["n"] = 3
         assert commit(tracker) == {"log": [{"n": 1}, {"n": 3}], "tags": {2}}
 
+    def test_an_operation_on_one_of_two_places_of_an_object_is_kept(self):
+        """A6: the stored value has two lists, where the handler gave one list twice."""
+        tracker = tracker_of()
+        items = []
+        tracker.set("log", {"a": items, "b": items})
+        tracker.append("log", [1], ("a",))
+        tracker.append("log", [2], ("a",))
+        assert tracker.get("log") == {"a": [1, 2], "b": []}
+        assert commit(tracker) == {"log": {"a": [1, 2], "b": []}}
+
     def test_an_operation_on_an_absent_key_starts_with_an_empty_value(self):
         tracker = tracker_of()
         assert tracker.increment("n", 2) == 2
@@ -627,6 +637,27 @@ class TestExplicitOperations:
                 tracker.increment("n", amount)
         with pytest.raises(NotSerializable):
             tracker.append("log", [object()])
+        assert not tracker.modified()
+
+
+class TestOneObjectInTwoKeys:
+    def test_a_later_change_is_stored_under_both_keys(self):
+        tracker = tracker_of(cart={})
+        cart = tracker.get("cart")
+        tracker.set("copy", cart)
+        cart["apple"] = 1
+        assert commit(tracker) == {"cart": {"apple": 1}, "copy": {"apple": 1}}
+
+    def test_newer_values_of_both_keys_are_kept(self):
+        """A6: neither key gets the value that another request stored under the other one."""
+        tracker = tracker_of(cart={})
+        cart = tracker.get("cart")
+        tracker.set("copy", cart)
+        commit(tracker)
+        newer = pack(cart={"apple": 1}, copy={"pear": 2})
+        tracker.rebase(newer)
+        assert (tracker.get("cart"), tracker.get("copy")) == ({"apple": 1}, {"pear": 2})
+        assert cart == {"apple": 1}
         assert not tracker.modified()
 
 

@@ -325,6 +325,35 @@ class TestUpdateInPlace:
         fresh = kind(2, [1])
         assert update_in_place(live, fresh) is fresh
 
+    @pytest.mark.parametrize("live", [[], {}, set()])
+    def test_an_object_in_two_places_gets_the_values_of_both(self, live):
+        """A6: a handler may have built a value with one object in two places."""
+        kind = type(live)
+        one, two = ([1], [2]) if kind is not dict else ({1: 1}, {2: 2})
+        outer = {"a": live, "b": live}
+        update_in_place(outer, {"a": kind(one), "b": kind(two)})
+        assert outer == {"a": kind(one), "b": kind(two)}
+        assert outer["a"] is live
+
+    def test_an_object_in_two_places_stays_there_while_the_values_are_equal(self):
+        live = [1]
+        outer = [live, live]
+        update_in_place(outer, [[2], [2]])
+        assert outer[0] is outer[1] is live
+        assert live == [2]
+
+    @pytest.mark.parametrize("kind", [Point, Plain])
+    def test_an_object_with_fields_in_two_places_gets_the_values_of_both(self, kind):
+        """A6: also if it is inside a list that is in two places."""
+        live = kind(1, [1])
+        outer = [live, live]
+        update_in_place(outer, [kind(2, [2]), kind(3, [3])])
+        assert [(each.x, each.inner) for each in outer] == [(2, [2]), (3, [3])]
+        pair = [live]
+        outer = [pair, pair]
+        update_in_place(outer, [[kind(4, [4])], [kind(5, [5])]])
+        assert [each[0].x for each in outer] == [4, 5]
+
 
 def test_same_compares_the_stored_bytes():
     assert same(NAN, float("nan"))
