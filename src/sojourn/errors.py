@@ -7,7 +7,7 @@ A missing, unknown, expired or forged ticket is not an error: the session is emp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 _ANY_STORE_HINT: Final = (
     "Expected None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, datetime, "
@@ -16,8 +16,25 @@ _ANY_STORE_HINT: Final = (
 )
 
 
+#: Characters of a key in a message: the key itself may be what is too large.
+_MAX_SHOWN_KEY: Final = 80
+
+
 class SojournError(Exception):
     """Base class of all exceptions that sojourn raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy the text and the attributes, because ``__init__`` takes other arguments.
+
+        A process pool and a task queue send an exception to another process in this way.
+        """
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[SojournError], args: tuple[Any, ...]) -> SojournError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class ConfigurationError(SojournError):
@@ -70,14 +87,14 @@ class SessionTooLarge(SessionError):
 
     Attributes:
         size, limit: bytes.
-        largest: up to three keys with their sizes in bytes, largest first.
+        largest: up to three keys with the sizes of key and value in bytes, largest first.
     """
 
     def __init__(self, size: int, limit: int, largest: Sequence[tuple[str, int]]) -> None:
         self.size = size
         self.limit = limit
         self.largest: tuple[tuple[str, int], ...] = tuple(largest)
-        keys = ", ".join(f"{key!r} ({size} bytes)" for key, size in self.largest)
+        keys = ", ".join(f"{key[:_MAX_SHOWN_KEY]!r} ({size} bytes)" for key, size in self.largest)
         super().__init__(
             f"the session takes {size} bytes, more than max_bytes={limit}; nothing was written. "
             f"Its largest keys: {keys}. Store large values in a database and their IDs in the "

@@ -1,6 +1,8 @@
 """Each error states what was expected, what was found and what to do, and has attributes."""
 
+import copy
 import inspect
+import pickle
 
 import pytest
 
@@ -154,6 +156,36 @@ def test_an_error_has_the_documented_attributes_and_text(error, attributes, part
         assert getattr(error, name) == value
     for part in parts:
         assert part in str(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotSerializable("cart", "['a'][3]", object),
+        InvalidState("counter", str, "Expected `int`, got `str`"),
+        SessionTooLarge(70_000, 65_536, [("big", 60_000)]),
+        SessionGone(ID),
+        CommitOutcomeUnknown(ID, ["cart"]),
+        ExclusiveTimeout(ID, 1.5),
+        RevocationIncomplete([ID], None, cutoff_set=True),
+        LoginRequired("expired (idle)"),
+        ResponseStarted(),
+        StoreUnavailable("refused"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, lambda error: pickle.loads(pickle.dumps(error))],  # noqa: S301 - made here
+    ids=["copy", "pickle"],
+)
+def test_an_error_reaches_another_process_unchanged(error, duplicate):
+    """A23: an exception that cannot be unpickled breaks a process pool."""
+    error.add_note("in the worker")
+    found = duplicate(error)
+    assert type(found) is type(error)
+    assert str(found) == str(error)
+    assert vars(found) == vars(error)
 
 
 def test_errors_are_also_instances_of_the_matching_builtin_exceptions():

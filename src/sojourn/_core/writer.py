@@ -7,7 +7,7 @@ that has ended it returns False, and nothing brings the session back (law A7).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -487,6 +487,8 @@ class Writer:
 
 def _too_large(body: bytes, contents: Contents, max_bytes: int) -> SessionTooLarge:
     """Return the error for a body that exceeds ``max_bytes``, with its largest keys."""
-    sizes: list[tuple[str, Any]] = [(key, len(data)) for key, data in contents.data.items()]
+    sizes: list[tuple[str, int]] = [
+        (key, len(key.encode()) + len(data)) for key, data in contents.data.items()
+    ]
     sizes.sort(key=lambda item: item[1], reverse=True)
     return SessionTooLarge(len(body), max_bytes, sizes[:3])

@@ -328,6 +328,16 @@ async def test_the_error_names_the_three_largest_keys():
     assert caught.value.size > caught.value.limit == 200
 
 
+async def test_the_error_about_a_large_key_is_short():
+    world = World(max_bytes=200)
+    session = await world.load(None)
+    session["small"], session["k" * 1_000] = "x" * 10, 1
+    with pytest.raises(SessionTooLarge) as caught:
+        await session.acommit()
+    assert [(key[0], size) for key, size in caught.value.largest] == [("k", 1_001), ("s", 16)]
+    assert len(str(caught.value)) < 400
+
+
 async def test_a_body_of_max_bytes_is_saved_and_a_larger_one_is_not():
     """B-54."""
     world, ticket = await stored_session(text="x" * 100)
