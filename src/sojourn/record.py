@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from secrets import token_bytes
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -350,6 +350,21 @@ def check_user(user: object) -> str:
         found = f"{len(text)} characters" if text is not None else repr(user)
         raise TypeError(f"expected a user of 1 to {_MAX_USER_LENGTH} characters, found {found}")
     return text
+
+
+def check_labels(labels: object) -> dict[str, str]:
+    """Return labels as records store them; None stands for no labels.
+
+    Raises:
+        TypeError: they are no mapping from text to text, and a record with them is unreadable.
+    """
+    given = {} if labels is None else labels
+    texts: dict[str | None, str | None] = {None: None}
+    if isinstance(given, Mapping):
+        texts = {plain_text(name): plain_text(text) for name, text in given.items()}
+    if None in texts or None in texts.values():
+        raise TypeError(f"labels expects a dict from text to text, found {labels!r}")
+    return cast("dict[str, str]", texts)
 
 
 def user_index_name(user: str) -> str:

@@ -31,7 +31,7 @@ from sojourn.errors import (
     SessionRequired,
     StoreUnavailable,
 )
-from sojourn.record import INDEXED_LABELS, NO_VERIFIER, Record, check_user, plain_text
+from sojourn.record import INDEXED_LABELS, NO_VERIFIER, Record, check_labels, check_user, plain_text
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -179,6 +179,10 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """Return a plain dict; see ``copy``."""
         return self.copy()
 
+    def __reduce__(self) -> NoReturn:
+        """Raise ``TypeError``: a pickle would contain the verifier (law A18)."""
+        raise TypeError("a session cannot be pickled; pickle its content: session.copy()")
+
     @staticmethod
     def fromkeys(keys: Iterable[str], value: Any = None) -> dict[str, Any]:
         """Return a plain dict with these keys, as ``dict.fromkeys`` does."""
@@ -280,8 +284,14 @@ class Session(MutableMapping[str, Any], Generic[S]):
         self._edit(key).discard(key, set(members), _to_path(path))
 
     def flash(self, message: str, category: str = "message") -> None:
-        """Store a message for the next page that calls ``flashes()``."""
-        messages = self._copy.edit().set_default(FLASHES, {})
+        """Store a message for the next page that calls ``flashes()``.
+
+        Raises:
+            NotSerializable: as an assignment.
+        """
+        changes = self._copy.edit()
+        changes.encoder("flash", [message, category])  # here, not at the commit
+        messages = changes.set_default(FLASHES, {})
         messages[secrets.token_hex(4)] = [message, category]
 
     def flashes(self) -> list[tuple[str, str]]:
@@ -489,7 +499,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
             TypeError: an argument is not of its type, or the user is empty or too long.
         """
         name = check_user(user)
-        checked_methods, checked_labels = _check_methods(methods), _check_labels(labels)
+        checked_methods, checked_labels = _check_methods(methods), check_labels(labels)
         given: object = remember  # callers without a type checker may pass anything, such as "off"
         if not isinstance(given, bool):
             raise TypeError(f"remember expects True or False, found {remember!r}")
@@ -873,13 +883,6 @@ def _check_methods(methods: Sequence[object]) -> tuple[str, ...]:
     if isinstance(methods, str) or None in texts:
         raise TypeError(f"methods expects texts such as ('password',), found {methods!r}")
     return cast("tuple[str, ...]", texts)
-
-
-def _check_labels(labels: Mapping[str, object] | None) -> dict[str, str]:
-    texts = {plain_text(name): plain_text(text) for name, text in dict(labels or {}).items()}
-    if None in texts or None in texts.values():
-        raise TypeError(f"labels expects a dict from text to text, found {labels!r}")
-    return cast("dict[str, str]", texts)
 
 
 def _to_datetime(milliseconds_since_1970: int) -> datetime:

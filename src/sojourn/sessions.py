@@ -56,6 +56,7 @@ from sojourn.live.near_cache_subscriber import NearCacheSubscriber
 from sojourn.record import (
     ID_BYTES,
     INDEXED_LABELS,
+    check_labels,
     check_user,
     parse_session_id,
     plain_text,
@@ -338,8 +339,14 @@ class Sessions(Generic[S]):
 
         Returns:
             An object with ``session`` and, after the block, ``response_headers()``.
+
+        Raises:
+            TypeError: the cookies or the labels are not of their type.
+            ValueError: the URL is not an http or https URL with a host.
         """
-        return SessionContext(self.web, cookies=cookies, url=url, labels=labels, headers=headers)
+        return SessionContext(
+            self.web, cookies=cookies, url=url, labels=check_labels(labels), headers=headers
+        )
 
     def get(self, session_id: str) -> SessionInfo | None:
         """Return information about a session; None if there is none.
@@ -915,13 +922,13 @@ def _requires_loop(store: object) -> bool:
     return isinstance(store, RequiresEventLoop) and store.requires_event_loop() is not None
 
 
-def _to_milliseconds(instant: datetime, name: str) -> int:
+def _to_milliseconds(instant: object, name: str) -> int:
     """Return milliseconds since 1970 UTC, rounded up.
 
     Raises:
-        ValueError: the instant has no time zone.
+        ValueError: the instant is no datetime, or has no time zone.
     """
-    if instant.tzinfo is None:
+    if not isinstance(instant, datetime) or instant.utcoffset() is None:
         raise ValueError(
             f"{name} expects a datetime with a time zone, such as datetime.now(UTC), found "
             f"{instant!r}"

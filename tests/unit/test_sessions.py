@@ -200,8 +200,9 @@ class TestList:
         assert len(sessions.list_page(since=seen_at).sessions) == 1
         later = seen_at + timedelta(microseconds=1)
         assert sessions.list_page(since=later).sessions == ()
-        with pytest.raises(ValueError, match="since expects a datetime with a time zone"):
-            sessions.list_page(since=seen_at.replace(tzinfo=None))
+        for instant in (seen_at.replace(tzinfo=None), seen_at.date(), 5):
+            with pytest.raises(ValueError, match="since expects a datetime with a time zone"):
+                sessions.list_page(since=instant)
 
     @pytest.mark.parametrize("user", ["", 1.5, "x" * 256])
     def test_an_invalid_user_is_refused(self, sessions, user):

@@ -222,6 +222,7 @@ class TestLogin:
             ("ada", {"labels": {"a": 1}}, "labels expects"),
             ("ada", {"labels": {1: "a"}}, "labels expects"),
             ("ada", {"labels": {"a": "\ud800"}}, "labels expects"),
+            ("ada", {"labels": "browser"}, "labels expects"),
             ("ada", {"remember": "off"}, "remember expects True or False, found 'off'"),
         ],
     )

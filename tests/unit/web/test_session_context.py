@@ -270,6 +270,16 @@ def test_cookies_that_are_no_texts_are_refused_and_not_shown(cookies):
     assert "ticket" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "labels", [{"browser": 5}, {5: "Firefox"}, {"browser": "\ud800"}, "Firefox", ["Firefox"]]
+)
+def test_labels_that_are_no_texts_are_refused(labels):
+    """S9: a record with them would be unreadable."""
+    sessions = Sessions(store="memory://")
+    with pytest.raises(TypeError, match="labels expects a dict from text to text"):
+        sessions.open(labels=labels)
+
+
 @pytest.mark.parametrize("mode", ["with", "async with"])
 def test_a_context_serves_one_block(mode):
     """A24: what a second block, or one inside the first, wrote would be lost."""
