@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Protocol, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, NoReturn, Protocol, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -242,6 +242,13 @@ class State:
         if name not in self._copy.access():
             raise AttributeError(f"session.state has no value for {name!r}")
         self._copy.edit().delete(name)
+
+    def __reduce__(self) -> NoReturn:
+        """Raise ``TypeError``: a state belongs to its session."""
+        raise TypeError(
+            "session.state belongs to its session and cannot be copied or pickled; copy the "
+            "content: session.copy()"
+        )
 
     def __dir__(self) -> list[str]:
         """List the fields; the keys if there is no class."""

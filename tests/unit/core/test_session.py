@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from collections import OrderedDict, UserList
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -188,6 +189,12 @@ class TestMapping:
         assert stored == {"a": 1, "token": {"access": "a", "refresh": "c"}, "old": {"access": "b"}}
         assert type(stored["token"]) is dict
 
+    async def test_a_session_cannot_be_pickled(self):
+        """A18: a pickle would contain the verifier."""
+        _, _, session = await loaded_session()
+        with pytest.raises(TypeError, match=r"pickle its content: session\.copy\(\)"):
+            pickle.dumps(session)
+
     async def test_copies_are_plain_dicts(self):
         """A copy can be dumped as JSON; changes of it do not affect the session."""
         world, ticket, session = await loaded_session(a=1, cart={"apple": [1]}, tags={1})
@@ -286,6 +293,14 @@ class TestOperations:
         assert session.flashes() == []
         await end_of_request(session)
         assert (await world.load(ticket)).flashes() == []
+
+    @pytest.mark.parametrize("message", [(object(),), ("saved", object())])
+    async def test_a_message_that_cannot_be_stored_is_refused_at_once(self, message):
+        _, _, session = await loaded_session()
+        with pytest.raises(NotSerializable, match=r"session\['flash'\]\[[01]\]") as caught:
+            session.flash(*message)
+        assert caught.value.type is object
+        assert session.flashes() == []
 
     async def test_a_message_flashed_by_a_parallel_request_is_kept(self):
         world, ticket, session = await loaded_session()

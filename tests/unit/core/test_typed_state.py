@@ -1,7 +1,9 @@
 """Typed state: fields as attributes with defaults and types; unknown stored keys are kept."""
 
+import copy
 import dataclasses
 import enum
+import pickle
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -426,6 +428,14 @@ async def test_dir_lists_the_fields_and_repr_contains_no_value():
     assert dir(session.state) == sorted(f.name for f in dataclasses.fields(Shop))
     assert repr(session.state) == f"<state of session {session.id}>"
     assert "Ada" not in repr(session.state)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_a_state_cannot_be_copied_or_pickled(duplicate):
+    """A18: a pickle would contain the verifier."""
+    _, _, session = await loaded_session(name="Ada")
+    with pytest.raises(TypeError, match=r"copy the content: session\.copy\(\)"):
+        duplicate(session.state)
 
 
 class Foreign:
