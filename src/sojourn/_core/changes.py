@@ -64,11 +64,12 @@ class TrackedObject:
         value: the object.
         encoded: its encoded value when it was last compared.
         adapter: converts it; None for a plain value.
+        checker: of a plain value, checks what a handler has changed in place; None for no check.
         is_default: the default of an absent key; the session holds it only after a change.
         is_replacement: of a stored value that does not fit; replaces it only after a change.
     """
 
-    __slots__ = ("adapter", "encoded", "is_default", "is_replacement", "value")
+    __slots__ = ("adapter", "checker", "encoded", "is_default", "is_replacement", "value")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class TrackedObject:
         self.value = value
         self.encoded = encoded
         self.adapter = adapter
+        self.checker: TypeAdapter | None = None
         self.is_default = is_default
         self.is_replacement = is_replacement
 
@@ -208,6 +210,12 @@ class ChangeTracker(msgspec.Struct, eq=False):
             if tracked.adapter is adapter and tracked.is_replacement:
                 return tracked.value
         return ABSENT
+
+    def check_changes(self, key: str, checker: TypeAdapter) -> None:
+        """Let a field check the in-place changes of the plain value that the handler got."""
+        for tracked in self._state(key).objects:
+            if tracked.adapter is None:
+                tracked.checker = checker
 
     def is_tracked(self, key: str, value: Any) -> bool:
         """Return whether a value is an object that the handler got for this key."""
@@ -509,6 +517,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
         for tracked in state.objects:
             after = self._encode(key, tracked.value, tracked.adapter)
             if after != tracked.encoded:
+                if tracked.checker is not None:
+                    tracked.checker.from_stored(tracked.value)
                 merge = self.merges.get(key, Merge.EDIT)
                 before: bytes | None = tracked.encoded
                 if tracked.is_replacement:

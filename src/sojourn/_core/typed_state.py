@@ -108,11 +108,11 @@ class Field(msgspec.Struct, frozen=True):
         """Convert a typed value to one that the codec stores, and check its type."""
         try:
             plain = msgspec.to_builtins(value, builtin_types=_CODEC_TYPES)
-        except (TypeError, msgspec.MsgspecError) as error:
+        except (TypeError, msgspec.MsgspecError, RecursionError) as error:
             raise InvalidState(self.name, type(value), str(error)) from None
         if self.sets:
             plain = _keep_sets(value, plain)
-        self.from_stored(plain)
+        _check_set(self.name, self.from_stored(plain), value)
         return plain
 
 
@@ -198,23 +198,26 @@ class State:
                 value = changes.get(name)
             elif field.plain:
                 value = changes.get(name)
-                if value is not ABSENT:
-                    field.from_stored(value)
+                if value is not ABSENT and _is_other_set(field.from_stored(value), value):
+                    value = changes.get_typed(name, field)  # stored by a class with a list
             else:
                 value = changes.get_typed(name, field)
         except InvalidState:
             assert field is not None  # noqa: S101 - only fields have types
             return self._replacement(changes, field)
         if value is not ABSENT:
+            if field is not None and field.plain and not _frozen(value):
+                changes.check_changes(name, field)
             return value
         if field is None or field.default is None:
             raise AttributeError(f"session.state has no value for {name!r}")
         value = field.default()
-        return (
-            value
-            if _frozen(value)
-            else changes.track_default(name, value, None if field.plain else field)
-        )
+        if _frozen(value):
+            return value
+        value = changes.track_default(name, value, None if field.plain else field)
+        if field.plain:
+            changes.check_changes(name, field)
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Assign a key, checked against the field's type.
@@ -229,8 +232,9 @@ class State:
         if field is None:
             changes.set(name, value)
         elif field.plain:
-            field.from_stored(value)
+            _check_set(name, field.from_stored(value), value)
             changes.set(name, value)
+            changes.check_changes(name, field)
         else:
             if not changes.is_tracked(name, value):
                 value = field.convert(value)
@@ -276,6 +280,23 @@ class State:
                 f"{self._spec.cls.__qualname__} has no field {name!r}; it has {known}"
             )
         return field
+
+
+def _is_other_set(converted: Any, value: Any) -> bool:
+    """Return whether a value was converted to a set: msgspec converts lists."""
+    return isinstance(converted, set | frozenset) and type(value) is not type(converted)
+
+
+def _check_set(name: str, converted: Any, value: Any) -> None:
+    """Check that a value was not converted to a set, so that the field returns what it declares.
+
+    Raises:
+        InvalidState: it was.
+    """
+    if _is_other_set(converted, value):
+        expected, found = type(converted), type(value)
+        detail = f"Expected `{expected.__name__}`, got `{found.__name__}`"
+        raise InvalidState(name, found, detail)
 
 
 def _frozen(value: Any) -> bool:

@@ -45,6 +45,22 @@ class Address:
 
 
 @dataclass
+class Sets:
+    plain: set[str] = field(default_factory=set)
+    converted: set[Color] = field(default_factory=set)
+
+
+@dataclass
+class Person:
+    children: list["Person"] = field(default_factory=list)
+
+
+@dataclass
+class Family:
+    root: Person | None = None
+
+
+@dataclass
 class Shop:
     counter: Annotated[int, Merge.SUM] = 0
     name: str | None = None
@@ -231,6 +247,52 @@ class TestTypes:
         with pytest.raises(InvalidState, match=r"session\.state\.prefs"):
             await end_of_request(session)
         assert (await world.data(ticket))["prefs"] == {"theme": "dark"}
+
+    @pytest.mark.parametrize("start", [{}, {"cart": {"pear": 1}}])
+    async def test_an_invalid_change_in_place_of_a_plain_field_raises_at_the_commit(self, start):
+        """Otherwise each later read of the field would raise."""
+        world, ticket, session = await loaded_session(seed=1, **start)
+        session.state.cart["apple"] = "many"
+        with pytest.raises(InvalidState, match=r"session\.state\.cart: Expected `int`, got `str`"):
+            await end_of_request(session)
+        assert await world.data(ticket) == {"seed": 1, **start}
+
+    async def test_an_invalid_change_of_an_assigned_value_raises_at_the_commit(self):
+        _, _, session = await loaded_session(seed=1)
+        session.state.cart = cart = {"pear": 1}
+        cart["apple"] = "many"
+        with pytest.raises(InvalidState, match=r"session\.state\.cart: Expected `int`, got `str`"):
+            await end_of_request(session)
+
+    @pytest.mark.parametrize("kind", [list, tuple, frozenset])
+    @pytest.mark.parametrize(("name", "item"), [("plain", "a"), ("converted", Color.RED)])
+    async def test_another_collection_is_no_set(self, name, item, kind):
+        _, _, session = await loaded_session(Sets, seed=1)
+        value = kind([item])
+        with pytest.raises(InvalidState, match="Expected `set`, got `") as caught:
+            setattr(session.state, name, value)
+        assert caught.value.found is type(value)
+        assert name not in session
+
+    @pytest.mark.parametrize(
+        ("name", "items"), [("plain", ["red", "blue"]), ("converted", [Color.RED, Color.BLUE])]
+    )
+    async def test_a_stored_list_is_read_as_the_set_that_the_class_declares(self, name, items):
+        world, ticket, session = await loaded_session(Sets, **{name: ["red"]})
+        assert getattr(session.state, name) == {items[0]}
+        assert not session._copy.modified()
+        getattr(session.state, name).add(items[1])
+        assert getattr(session.state, name) == set(items)
+        await end_of_request(session)
+        assert await world.data(ticket) == {name: {"red", "blue"}}
+
+    async def test_a_value_that_contains_itself_is_refused(self):
+        """B-55."""
+        _, _, session = await loaded_session(Family, seed=1)
+        parent = Person()
+        parent.children += [parent, parent]
+        with pytest.raises(InvalidState, match="recursion depth"):
+            session.state.root = parent
 
     async def test_an_invalid_value_of_another_request_raises_only_when_it_is_read(self):
         """The commit that met it succeeds."""
