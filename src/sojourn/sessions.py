@@ -607,7 +607,7 @@ class Sessions(Generic[S]):
         Raises:
             ConfigurationError: the store has no user index.
             RevocationIncomplete: the store failed; the error says what was done.
-            TypeError: ``user`` is not a user, such as None.
+            TypeError: ``user`` is not a user, such as None, or ``keep`` is not a session.
             ValueError: ``keep`` is a session of another user; nothing was revoked.
         """
         return run(
@@ -620,6 +620,9 @@ class Sessions(Generic[S]):
         self, user: str | int | UUID, *, keep: Session[Any] | None = None, actor: str | None = None
     ) -> int:
         """Revoke a user's sessions after a change of credentials; see ``credentials_changed``."""
+        given: object = keep  # callers without a type checker may pass an ID, as to `revoke_user`
+        if given is not None and not isinstance(given, Session):
+            raise TypeError(f"keep expects a session, not its ID, found {keep!r}")
         if keep is not None and keep.user != check_user(user):
             raise ValueError(
                 f"keep expects a session of {user!r}, found one of another user; log in first"

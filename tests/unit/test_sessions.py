@@ -455,6 +455,8 @@ class TestUsers:
             ValueError, match="expects a session of 'bob', found one of another user"
         ):
             sessions.credentials_changed("bob", keep=own)
+        with pytest.raises(TypeError, match="keep expects a session, not its ID"):
+            sessions.credentials_changed("ada", keep=own.id)
         assert sessions.credentials_changed("ada") == 1
 
     @pytest.mark.parametrize("pending", [False, True])

@@ -6,6 +6,7 @@ Each field is validated alone, because each is a session key of its own.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,6 +18,9 @@ from pydantic_core import PydanticSerializationError
 from sojourn._core.codec import encode
 from sojourn._core.operations import Merge
 from sojourn.errors import ConfigurationError, InvalidState, NotSerializable
+
+#: The value in the text of a serialization error; it may be personal (A18).
+_INPUT_VALUE: Final = re.compile(r"input_value=.*?, (?=input_type=)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class PydanticField:
                 instance, mode=mode, include={self.name}, round_trip=True, warnings="error"
             )
         except (PydanticSerializationError, ValueError) as error:
-            raise InvalidState(self.name, type(value), str(error)) from None
+            detail = _INPUT_VALUE.sub("", str(error))
+            raise InvalidState(self.name, type(value), detail) from None
         return dumped[self.name]
 
 

@@ -169,7 +169,15 @@ def uninstall(app: Any) -> None:
 
 
 def on_install(listener: Callable[[Any, Sessions[Any]], object]) -> None:
-    """Call a function with the application and its ``Sessions`` after each later ``install``."""
+    """Call a function with the application and its ``Sessions`` after each later ``install``.
+
+    Raises:
+        ConfigurationError: the listener is not a function.
+    """
+    if not callable(listener):
+        raise ConfigurationError(
+            f"on_install expects a function of the application and its Sessions, found {listener!r}"
+        )
     _listeners.append(listener)
 
 
