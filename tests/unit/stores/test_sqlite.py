@@ -20,10 +20,19 @@ import pytest
 from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreError, StoreUnavailable
 from sojourn.record import UnreadableRecord
-from sojourn.store import SAVED, LocalStore, NeedsPurge, Purged, SupportsCount
+from sojourn.store import SAVED, LocalStore, LoginSaved, NeedsPurge, Purged, SupportsCount
 from sojourn.stores.sqlite import SQLiteStore, checkpointer
 from sojourn.stores.urls import open_store
-from sojourn.testing.records import HOUR, MINUTE, make_body, make_record, next_version, now
+from sojourn.testing.records import (
+    HOUR,
+    MINUTE,
+    login,
+    make_body,
+    make_record,
+    next_version,
+    now,
+    save_login,
+)
 from sojourn.testing.store_suite.counting import check_estimate
 from tests.support.million_sessions import fill
 
@@ -178,6 +187,24 @@ def test_rows_with_values_of_other_types_are_unreadable(path, store):
             other.execute("COMMIT")
         with pytest.raises(UnreadableRecord):
             run(store.load(record.id))
+
+
+def test_foreign_text_in_a_row_does_not_hide_the_others(path, store):
+    """S9: text that is not UTF-8 is a damaged record, not a failure of the store."""
+    damaged, intact = login(None, "ada", at=5), login(None, "ada", at=6)
+    for record in (damaged, intact):
+        run(save_login(store, record, 0))
+    with held(path) as other:
+        other.execute(
+            "UPDATE sessions SET record = CAST(x'ff41' AS TEXT) WHERE id = ?", (damaged.id,)
+        )
+        other.execute("COMMIT")
+    with pytest.raises(UnreadableRecord):
+        run(store.load(damaged.id))
+    assert run(store.list_by_index("user:ada")) == [intact]
+    page = run(store.list_page("", 10))
+    assert (page.records, page.unreadable) == ([intact], 1)
+    assert isinstance(run(save_login(store, login(None, "ada", at=7), 0)), LoginSaved)
 
 
 def test_each_realm_has_its_own_table(path, store):

@@ -120,6 +120,8 @@ class DatabaseFile:
             f"journal_size_limit = {_MAX_LOG_BYTES}",
             f"cache_size = -{_CACHE_KIB}",
         )
+        # Foreign text in the place of a record must not make a list of records fail (law S9).
+        connection.text_factory = _decode_text
         try:
             for pragma in pragmas:
                 connection.execute(f"PRAGMA {pragma}").close()
@@ -264,6 +266,10 @@ def to_store_error(error: Exception) -> StoreError:
         result = StoreError(f"SQLite: {error}; nothing was written")
     result.__cause__ = error
     return result
+
+
+def _decode_text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
 
 
 def _identify(path: Path) -> tuple[int, int]:
