@@ -28,6 +28,10 @@ _REMEDIES: Final = {
     "NOAUTH": "the server requires a password: put user and password into the URL",
     "WRONGPASS": "user and password in the URL are not those of the server",
     "NOPERM": "the ACL user lacks a command or key; docs/valkey.md lists what is needed",
+    "READONLY": (
+        "it is a replica: try again later if a failover is in progress, or name the primary in the "
+        "URL"
+    ),
     "MISCONF": "the server cannot write to its disk and refuses changes; see its log",
     "WRONGTYPE": "another program uses a key with the same prefix; give each its own prefix",
 }
@@ -107,7 +111,10 @@ def as_store_error(error: ServerError, *, access_denied: bool = False) -> StoreE
     is_transient = error.code in TRANSIENT_CODES or "max number of clients" in str(error)
     is_unavailable = is_transient or access_denied or error.code in _REFUSING_CODES
     kind = StoreUnavailable if is_unavailable else StoreError
-    remedy = "try again later" if is_transient else _REMEDIES.get(error.code, "nothing was written")
+    fallback = "try again later" if is_transient else "nothing was written"
+    if access_denied and not is_transient:
+        fallback = "correct user, password and database in the URL"
+    remedy = _REMEDIES.get(error.code, fallback)
     raised = kind(f"the server answered {str(error)!r}: {remedy}")
     raised.__cause__ = error
     return raised

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sojourn.errors import StoreUnavailable
 from sojourn.stores.redis.client import as_server_error
 from sojourn.stores.redis.errors import ServerError, as_store_error
 
@@ -22,3 +23,23 @@ def test_the_arguments_of_an_unknown_command_are_not_shown(reply):
         assert PASSWORD not in text
         assert "unknown command" in text
         assert "AUTH" in text
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "ERR DB index is out of range",
+        "ERR AUTH <password> called without any password configured for the default user.",
+    ],
+)
+def test_a_rejected_connection_names_what_to_correct(reply):
+    error = as_store_error(ServerError(reply), access_denied=True)
+    assert isinstance(error, StoreUnavailable)
+    assert "correct user, password and database in the URL" in str(error)
+    assert "nothing was written" in str(as_store_error(ServerError(reply)))
+
+
+def test_a_read_only_replica_is_named():
+    error = as_store_error(ServerError("READONLY You can't write against a read only replica."))
+    assert isinstance(error, StoreUnavailable)
+    assert "name the primary in the URL" in str(error)
