@@ -669,7 +669,8 @@ class Sessions(Generic[S]):
     @checked_coroutine
     async def apurge(self, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Remove every expired record now; see ``purge``."""
-        await self.engine.context.synchronize_clock()
+        context = self.engine.context
+        await context.synchronize_clock_before(Deadline(context.config.store_timeout))
         total = 0
         for _ in ("the rest of a scan that was in progress", "a complete scan"):
             finished = False

@@ -114,16 +114,27 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
         if self.key_fingerprint_check is not None:
             await self.key_fingerprint_check.run(deadline)
 
+    async def synchronize_clock_before(self, deadline: Deadline, session_id: bytes = b"") -> None:
+        """Measure the offset if it is due, as ``synchronize_clock``, before another store call.
+
+        Raises:
+            StoreError: the server did not answer, and no offset has been measured yet or no time is
+                left: the following call would wait as long.
+        """
+        await self.synchronize_clock(session_id, deadline)
+        if not deadline.remaining():
+            raise deadline.exceeded()
+
     async def begin(self) -> None:
         """Check the keys and measure the clock, within ``store_timeout``; call it before a list.
 
         Raises:
-            StoreError: the server did not answer, and no offset has been measured yet.
+            StoreError: the server did not answer before the deadline.
             ConfigurationError: the realm belongs to an application with other secrets.
         """
         deadline = Deadline(self.config.store_timeout)
         await self.check_keys(deadline)
-        await self.synchronize_clock(deadline=deadline)
+        await self.synchronize_clock_before(deadline)
 
     def report_read(self, record: Record) -> None:
         """Report that a record was loaded for a request or a message."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from sojourn._core.concurrency import Deadline
 from sojourn._core.context import CoreContext
 from sojourn._core.policy import expired
 from sojourn._core.revocation import TOMBSTONE_VERSION, indexed_store
@@ -167,11 +168,12 @@ class Lister:
 
     async def find(self, session_id: bytes) -> Listed | None:
         """Return a live session, None if there is none."""
+        deadline = Deadline(self._context.config.store_timeout)
         try:
             record = await self._store.load(session_id)
             if record is None:
                 return None
-            await self._context.synchronize_clock(session_id)
+            await self._context.synchronize_clock(session_id, deadline)
             found, _ = self._live([record])
         except UnreadableRecord:
             return None

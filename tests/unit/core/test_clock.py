@@ -342,6 +342,40 @@ async def test_the_deadline_of_a_load_includes_its_measurement(verb):
     assert "0.05" in failed.error
 
 
+@pytest.fixture
+async def stopped_clock():
+    """A world with one session, whose clock must be measured and does not answer."""
+    world = ServerWorld(store_timeout=0.05)
+    world.ticket = await world.create(a=1)
+    world.clock.advance("1 minute")
+
+    async def server_time():
+        await sleep(30)  # the test would take as long
+
+    world.store.server_time = server_time
+    return world
+
+
+@pytest.mark.parametrize("verb", ["revoke", "list"])
+async def test_no_call_follows_a_measurement_that_took_all_the_time(stopped_clock, verb):
+    """S12, A22: it would wait as long again for a server that does not answer."""
+    world = stopped_clock
+    world.store.delete = None  # raises if it is called
+    if verb == "revoke":
+        call = world.engine.revoker.revoke(world.ticket.session_id, "stolen")
+    else:
+        call = world.engine.context.begin()
+    with pytest.raises(StoreUnavailable, match=r"0\.05 seconds"):
+        await call
+
+
+async def test_the_deadline_of_a_lookup_includes_its_measurement(stopped_clock):
+    """S12, A22: the record was loaded, and the present offset decides."""
+    started = monotonic()
+    assert await stopped_clock.engine.lister.find(stopped_clock.ticket.session_id) is not None
+    assert monotonic() - started < 5
+
+
 async def test_a_revocation_by_id_dates_the_tombstone_by_the_servers_clock():
     """A22."""
     world = ServerWorld()
