@@ -123,6 +123,12 @@ class Deadline:
         """Return the seconds that are left, zero or more."""
         return max(self._end - time.monotonic(), 0.0)
 
+    def share(self, calls: int) -> Deadline:
+        """Return the deadline of the first of some calls that get equal parts of the rest."""
+        part = Deadline(self.remaining() / calls)
+        part.seconds = self.seconds
+        return part
+
     async def bound(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine within the remaining time.
 

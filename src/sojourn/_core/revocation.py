@@ -10,6 +10,7 @@ import msgspec
 
 from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.context import CoreContext
+from sojourn._core.incomplete_list import IncompleteList
 from sojourn._crypto.tickets import mint_id
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
@@ -99,7 +100,8 @@ class Revoker:
     async def _revoke(
         self, session_id: bytes, reason: str, actor: str | None, record: Record | None
     ) -> bool:
-        await self._context.synchronize_clock(session_id)
+        deadline = Deadline(self._context.config.store_timeout)
+        await self._context.synchronize_clock_before(deadline, session_id)
         if record is None and self._context.history is not None:
             record = await self._context.history.load(session_id)
         try:
@@ -300,20 +302,29 @@ class Revoker:
         name: str,
         keep: bytes | None,
         records: dict[bytes, Record],
-    ) -> tuple[list[bytes], list[bytes], StoreError | None]:
+    ) -> tuple[list[bytes], list[bytes] | None, StoreError | None]:
         """Delete the listed sessions, and add their records to ``records``.
 
         Returns:
-            The IDs of the deleted and of the remaining ones, and why these remain.
+            The IDs of the deleted and of the remaining ones, and why these remain; None for the
+            remaining ones if they are unknown.
         """
-        found = {record.id: record for record in await store.list_by_index(name)}
+        try:
+            listed_records, incomplete = await store.list_by_index(name), None
+        except IncompleteList as failed:  # what one of two stores has is revoked nevertheless
+            listed_records, incomplete = list(failed.records), failed
+        found = {record.id: record for record in listed_records}
         records.update(found)
         session_ids = [session_id for session_id in found if session_id != keep]
         try:
-            return await self._delete(session_ids), [], None
+            deleted = await self._delete(session_ids)
         except StoreError as failed:
             error = failed
             self._context.report_store_error("revoke", b"", error)
+        else:
+            return deleted, [] if incomplete is None else None, incomplete
+        if incomplete is not None:
+            return [], None, error
         try:
             listed = {record.id for record in await store.list_by_index(name)}
         except StoreError:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast, overload
 
 import msgspec
 
+from sojourn._core.incomplete_list import IncompleteList
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
@@ -148,6 +149,8 @@ class _UserIndex(MigratingStore):
     async def list_by_index(self, name: str) -> list[Record]:
         """Return the records of both stores indexed under a name, newest login first.
 
+        Raises ``IncompleteList`` if a store fails: a revocation must not wait for it.
+
         The old store is read first: a session that moves in between is then listed by the new one.
         While preparing it is read again, because other processes may roll the migration back.
         """
@@ -157,12 +160,20 @@ class _UserIndex(MigratingStore):
         stores = (self.old, self.new, self.old) if self.prepare else (self.old, self.new)
         found: dict[bytes, Record] = {}
         moving: set[bytes] = set()
+        error: StoreError | None = None
         for store in stores:
-            for stored in await cast("SupportsUserIndex", store).list_by_index(name):
+            try:
+                listed = await cast("SupportsUserIndex", store).list_by_index(name)
+            except StoreError as failed:
+                error = error or failed
+                continue
+            for stored in listed:
                 if not stored.in_transit:
                     found[stored.id] = stored
                 elif _is_unmoved(stored):
                     moving.add(stored.id)
+        if error is not None:
+            raise IncompleteList(str(error), list(found.values())) from error
         for session_id in moving - found.keys():
             with suppress(UnreadableRecord):
                 location = await self.mover.find(session_id)
@@ -197,7 +208,7 @@ class _Bulk(MigratingStore):
 
     async def delete_many(self, session_ids: Sequence[bytes]) -> list[bool]:
         """Remove sessions from both stores; see ``SupportsBulk``."""
-        return await self.bounded(self.delete_each(session_ids))
+        return await self.delete_each(session_ids)
 
     async def create_many(self, records: Sequence[Record]) -> list[bool]:
         """Insert records; see ``SupportsBulk``."""

@@ -232,17 +232,26 @@ class MigratingStore:
         because other processes may roll the migration back. A failure of one store does not keep
         the session in the other.
         """
-        existed = await self.bounded(self.delete_each([session_id]))
+        existed = await self.delete_each([session_id])
         return existed[0]
 
     async def delete_each(self, session_ids: Sequence[bytes]) -> list[bool]:
-        """Remove sessions from both stores; return whether each existed."""
+        """Remove sessions from both stores; return whether each existed.
+
+        Each store gets an equal part of the time, so that one that hangs does not keep the session
+        in the other. Without an event loop a store bounds its calls by itself.
+        """
         old, new = self._delete_from_old, self._delete_from_new
         existed = [False] * len(session_ids)
         error: StoreError | None = None
-        for delete in (old, new, old) if self.prepare else (old, new):
+        steps = (old, new, old) if self.prepare else (old, new)
+        deadline = Deadline(self._timeout)
+        for number, delete in enumerate(steps):
+            work = delete(session_ids)
+            if running_loop() is not None:
+                work = deadline.share(len(steps) - number).bound(work)
             try:
-                deleted = await delete(session_ids)
+                deleted = await work
             except StoreError as failed:
                 error = error or failed
             else:

@@ -216,6 +216,60 @@ def test_a_revocation_is_executed_in_the_store_that_works(failing):
     assert run(save_login(stores[works], login(None, "ada", at=6), 0)) is REVOKED
 
 
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("failing", ["old", "new"])
+def test_revoke_user_ends_the_sessions_of_the_store_that_works(failing, prepare):
+    """S16: the list of the other store's sessions is missing."""
+    stores = {name: FaultyStore(MemoryStore()) for name in ("old", "new")}
+    records = {name: login(None, "ada", at=5) for name in stores}
+    for name, each in stores.items():
+        run(save_login(each, records[name], 0))
+    sessions = sessions_over(migrating(stores["old"], stores["new"], prepare=prepare))
+    stores[failing].fail()
+    with pytest.raises(RevocationIncomplete) as caught:
+        sessions.revoke_user("ada")
+    assert (caught.value.revoked, caught.value.remaining) == ((), None)
+    assert not caught.value.cutoff_set
+    stores[failing].heal()
+    left = {name for name, each in stores.items() if run(each.load(records[name].id))}
+    assert left == {failing}
+    assert sessions.revoke_user("ada") == 1
+
+
+def test_the_list_of_a_user_raises_if_one_store_fails():
+    """A15: a part of the list would look like the whole."""
+    old, new = FaultyStore(MemoryStore()), MemoryStore()
+    run(save_login(new, login(None, "ada", at=5), 0))
+    sessions = sessions_over(migrating(old, new))
+    old.fail("list_by_index")
+    with pytest.raises(StoreUnavailable):
+        sessions.list_user("ada")
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("hanging", ["old", "new"])
+def test_a_deletion_reaches_one_store_although_the_other_hangs(hanging, many):
+    """S12, S16."""
+
+    async def work():
+        stores = {name: FaultyStore(MemoryStore()) for name in ("old", "new")}
+        store = migrating(stores["old"], stores["new"])
+        store.set_timeout(0.2)
+        records = {name: make_record() for name in stores}
+        for name, each in stores.items():
+            await each.create(records[name])
+        stores[hanging].hang()
+        ids = [record.id for record in records.values()]
+        for calls in [store.delete_many(ids)] if many else map(store.delete, ids):
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(calls, 2)
+        stores[hanging].heal()
+        left = {name for name, each in stores.items() if await each.load(records[name].id)}
+        assert left == {hanging}
+
+    asyncio.run(work())
+
+
 def test_calls_of_both_stores_share_one_deadline():
     """S12: a store that hangs does not double the time."""
 
