@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 
+from sojourn.errors import StoreUnavailable
 from sojourn.record import Record, UnreadableRecord, parse_session_id
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "CutoffPage",
     "HistoryEntry",
     "HistoryPage",
+    "IncompleteList",
     "LimitPolicy",
     "ListPage",
     "LocalStore",
@@ -328,6 +330,18 @@ class StoreSource(Protocol):
 # Capabilities
 
 
+class IncompleteList(StoreUnavailable):
+    """A store that consists of several stores could not list the records of one of them.
+
+    Attributes:
+        records: of the stores that answered. A revocation deletes these, then raises.
+    """
+
+    def __init__(self, text: str, records: Sequence[Record]) -> None:
+        super().__init__(text)
+        self.records: tuple[Record, ...] = tuple(records)
+
+
 @runtime_checkable
 class SupportsUserIndex(Protocol):
     """Finds sessions by ``Record.index_names``: by user or by session at an identity provider.
@@ -368,6 +382,9 @@ class SupportsUserIndex(Protocol):
         """Return the records indexed under a name, newest login first.
 
         The list may contain expired records. Unreadable ones are omitted.
+
+        Raises:
+            IncompleteList: the store consists of several stores, and one of them failed.
         """
         ...
 

@@ -123,6 +123,15 @@ class Deadline:
         """Return the seconds that are left, zero or more."""
         return max(self._end - time.monotonic(), 0.0)
 
+    def check(self) -> None:
+        """Check that there is time left.
+
+        Raises:
+            StoreUnavailable: there is none.
+        """
+        if not self.remaining():
+            raise self.exceeded()
+
     def share(self, calls: int) -> Deadline:
         """Return the deadline of the first of some calls that get equal parts of the rest."""
         part = Deadline(self.remaining() / calls)

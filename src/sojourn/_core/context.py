@@ -122,8 +122,7 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
                 left: the following call would wait as long.
         """
         await self.synchronize_clock(session_id, deadline)
-        if not deadline.remaining():
-            raise deadline.exceeded()
+        deadline.check()
 
     async def begin(self) -> None:
         """Check the keys and measure the clock, within ``store_timeout``; call it before a list.

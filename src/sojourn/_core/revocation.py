@@ -10,7 +10,6 @@ import msgspec
 
 from sojourn._core.concurrency import Deadline, shielded
 from sojourn._core.context import CoreContext
-from sojourn._core.incomplete_list import IncompleteList
 from sojourn._crypto.tickets import mint_id
 from sojourn.errors import ConfigurationError, RevocationIncomplete, StoreError
 from sojourn.events import Revoked
@@ -22,7 +21,7 @@ from sojourn.record import (
     pack_body,
     plain_text,
 )
-from sojourn.store import REVOKED, Store, SupportsBulk, SupportsUserIndex
+from sojourn.store import REVOKED, IncompleteList, Store, SupportsBulk, SupportsUserIndex
 
 #: How long the reason for the end of a session is available to its visitor, in milliseconds.
 _TOMBSTONE_LIFETIME: Final = 86_400_000

@@ -130,6 +130,11 @@ class TestDeadline:
         await asyncio.sleep(0)
         assert results == [5]
 
+    def test_calls_share_the_rest_of_a_deadline(self):
+        part = Deadline(8).share(4)
+        assert 1 < part.remaining() <= 2
+        assert "8 seconds" in str(part.exceeded())
+
 
 class TestThreadFuture:
     async def test_wait_returns_a_result_from_another_thread(self):

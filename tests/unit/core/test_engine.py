@@ -308,6 +308,22 @@ class TestSave:
         assert [event.version for event in world.emitted(Written)] == [2]
         assert await world.data(ticket_of(session)) == {"values": []}
 
+    async def test_a_value_that_another_task_makes_unserializable_is_reported(self):
+        """A6: it was changed in place while the store was awaited; the rest is saved."""
+        world, ticket = await stored_session(values=[])
+        session = await world.load(ticket)
+        values = session["values"]
+        session["a"] = 1
+
+        async def change_in_place():
+            values.append(object())
+            await world.concurrent_write(ticket, b=2)  # the values are compared after the commit
+
+        world.store.meanwhile("save", change_in_place)
+        with pytest.raises(NotSerializable, match=r"session\['values'\]\[0\]"):
+            await session.acommit()
+        assert await world.data(ticket) == {"values": [], "a": 1, "b": 2}
+
     async def test_a_claim_reports_another_value_that_cannot_be_stored(self):
         world, ticket = await stored_session(values=[], once=1)
         session = await world.load(ticket)

@@ -7,6 +7,7 @@ from sojourn._core.concurrency import sleep
 from sojourn._core.connection_control import NoConnections
 from sojourn.errors import RevocationIncomplete, StoreUnavailable
 from sojourn.events import Revoked, StoreFailed
+from sojourn.store import IncompleteList
 from sojourn.testing import FaultyStore
 from tests.support.small_stores import PlainStore
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
@@ -276,6 +277,26 @@ async def test_a_failed_second_list_is_reported_as_unknown_rest():
         await revoke(world)
     assert len(caught.value.revoked) == 2
     assert (caught.value.remaining, caught.value.cutoff_set) == (None, True)
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+async def test_an_incomplete_list_is_revoked_and_reported_as_unknown_rest(deletes):
+    """S16: a store that consists of several stores, such as during a migration."""
+    world = make_world()
+    tickets = await log_in(world, 2)
+    list_by_index = world.store.list_by_index
+
+    async def list_one(name):
+        if not deletes:
+            world.store.fail("delete_many")
+        raise IncompleteList("the other store failed", (await list_by_index(name))[:1])
+
+    world.store.list_by_index = list_one
+    with pytest.raises(RevocationIncomplete) as caught:
+        await revoke(world)
+    expected = (tickets[-1].session_id.hex(),) if deletes else ()
+    assert (caught.value.revoked, caught.value.remaining) == (expected, None)
+    assert caught.value.cutoff_set
 
 
 @pytest.mark.parametrize("listed_again", [True, False])

@@ -12,7 +12,6 @@ from typing import Any, Final, cast, overload
 
 import msgspec
 
-from sojourn._core.incomplete_list import IncompleteList
 from sojourn.errors import ConfigurationError, StoreError
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
@@ -22,6 +21,7 @@ from sojourn.store import (
     Count,
     HistoryEntry,
     HistoryPage,
+    IncompleteList,
     ListPage,
     LoginSaved,
     MessageHandler,
@@ -149,10 +149,11 @@ class _UserIndex(MigratingStore):
     async def list_by_index(self, name: str) -> list[Record]:
         """Return the records of both stores indexed under a name, newest login first.
 
-        Raises ``IncompleteList`` if a store fails: a revocation must not wait for it.
-
         The old store is read first: a session that moves in between is then listed by the new one.
         While preparing it is read again, because other processes may roll the migration back.
+
+        Raises:
+            IncompleteList: one of them failed; a revocation does not wait for it.
         """
         return await self.bounded(self._list_by_index(name))
 
