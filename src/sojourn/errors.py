@@ -204,8 +204,8 @@ class RecentAuthRequired(SessionError):
     """A recent login is required: have the visitor authenticate, then try again.
 
     Attributes:
-        age: seconds since the login; None without a login, if the session is alive only because of
-            ``remember=True``, or if a method is missing.
+        age: seconds since the login; None without a login, or if the session is alive only because
+            of ``remember=True``.
         limit: the greatest age that is accepted, in seconds.
         missing: the required methods that the login did not use.
     """
