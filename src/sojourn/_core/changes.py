@@ -64,12 +64,11 @@ class TrackedObject:
         value: the object.
         encoded: its encoded value when it was last compared.
         adapter: converts it; None for a plain value.
-        checker: of a plain value, checks what a handler has changed in place; None for no check.
         is_default: the default of an absent key; the session holds it only after a change.
         is_replacement: of a stored value that does not fit; replaces it only after a change.
     """
 
-    __slots__ = ("adapter", "checker", "encoded", "is_default", "is_replacement", "value")
+    __slots__ = ("adapter", "encoded", "is_default", "is_replacement", "value")
 
     def __init__(
         self,
@@ -83,7 +82,6 @@ class TrackedObject:
         self.value = value
         self.encoded = encoded
         self.adapter = adapter
-        self.checker: TypeAdapter | None = None
         self.is_default = is_default
         self.is_replacement = is_replacement
 
@@ -115,12 +113,14 @@ class KeyState(msgspec.Struct, eq=False):
         objects: what the handler got for this key and may change in place.
         deferred: operations that ``data`` does not contain yet; None if the next explicit operation
             must not be deferred.
+        checker: of a plain value, checks what the handler has changed in place; None for no check.
     """
 
     data: bytes | None
     log: list[Operation] = []
     objects: list[TrackedObject] = []
     deferred: Deferred | None = None
+    checker: TypeAdapter | None = None
 
 
 class ChangeTracker(msgspec.Struct, eq=False):
@@ -213,9 +213,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
 
     def check_changes(self, key: str, checker: TypeAdapter) -> None:
         """Let a field check the in-place changes of the plain value that the handler got."""
-        for tracked in self._state(key).objects:
-            if tracked.adapter is None:
-                tracked.checker = checker
+        self._state(key).checker = checker
 
     def is_tracked(self, key: str, value: Any) -> bool:
         """Return whether a value is an object that the handler got for this key."""
@@ -290,6 +288,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         state.data = after
         if state.objects:
             state.objects.clear()
+            state.checker = None
         if adapter is not None or type(value) in MUTABLE:
             state.objects.append(TrackedObject(value, after, adapter))
 
@@ -317,7 +316,7 @@ class ChangeTracker(msgspec.Struct, eq=False):
         record(state.log, Delete())
         state.data = None
         state.objects.clear()
-        state.deferred = None
+        state.deferred = state.checker = None
 
     def untrack(self, key: str) -> None:
         """Ignore later changes of the objects that the handler got for a key."""
@@ -517,8 +516,8 @@ class ChangeTracker(msgspec.Struct, eq=False):
         for tracked in state.objects:
             after = self._encode(key, tracked.value, tracked.adapter)
             if after != tracked.encoded:
-                if tracked.checker is not None:
-                    tracked.checker.from_stored(tracked.value)
+                if state.checker is not None and tracked.adapter is None:
+                    state.checker.from_stored(tracked.value)
                 merge = self.merges.get(key, Merge.EDIT)
                 before: bytes | None = tracked.encoded
                 if tracked.is_replacement:

@@ -264,6 +264,18 @@ class TestTypes:
         with pytest.raises(InvalidState, match=r"session\.state\.cart: Expected `int`, got `str`"):
             await end_of_request(session)
 
+    @pytest.mark.parametrize("name", ["set", "delete"])
+    async def test_a_value_that_was_assigned_to_the_key_is_not_checked(self, name):
+        """As without an access to the state: other versions of the class may be in use."""
+        world, ticket, session = await loaded_session(cart={"pear": 1})
+        assert session.state.cart == {"pear": 1}
+        if name == "delete":
+            del session["cart"]
+        session["cart"] = cart = {}
+        cart["apple"] = "many"
+        await end_of_request(session)
+        assert await world.data(ticket) == {"cart": {"apple": "many"}}
+
     @pytest.mark.parametrize("kind", [list, tuple, frozenset])
     @pytest.mark.parametrize(("name", "item"), [("plain", "a"), ("converted", Color.RED)])
     async def test_another_collection_is_no_set(self, name, item, kind):
