@@ -253,9 +253,11 @@ class Writer:
                     copy.unsettled = None  # its operations were part of this commit
                 try:
                     copy.replace_record(record, contents)
-                except NotSerializable:  # a value was changed in place; a failed request drops it
+                except NotSerializable:  # a value was changed in place
                     if not (isinstance(amendment, PendingChanges) and amendment.failed):
                         raise
+                    copy.changes = None  # a failed request drops its changes
+                    copy.replace_record(record, contents)
         except UnreadableRecord as error:
             context.report_unreadable(base.id, error)
             return False

@@ -324,12 +324,26 @@ class TestSave:
             await session.acommit()
         assert await world.data(ticket) == {"values": [], "a": 1, "b": 2}
 
-    async def test_a_claim_reports_another_value_that_cannot_be_stored(self):
+    async def test_an_error_handler_loses_no_update_after_a_value_that_cannot_be_stored(self):
+        """A6: of a request that changed the session before the failing one rotated it."""
+        world, ticket = await stored_session(values=[])
+        session = await world.load(ticket)
+        session["values"].append(object())
+        session.rotate()
+        other = await world.load(ticket, other_process=True)
+        other["a"] = 1
+        await end_of_request(other)
+        await end_of_request(session, failed=True)
+        session["b"] = 2
+        await session.acommit()
+        assert await world.data(ticket_of(session)) == {"values": [], "a": 1, "b": 2}
+
+    async def test_an_amendment_reports_a_value_that_cannot_be_stored(self):
         world, ticket = await stored_session(values=[], once=1)
         session = await world.load(ticket)
         session["values"].append(object())
         with pytest.raises(NotSerializable, match=r"session\['values'\]\[0\]"):
-            await world.engine.claim(session, "once", None)
+            await world.engine.amend(session, engine_module.ClaimedKey("once"))
 
     async def test_changes_committed_explicitly_are_kept_by_a_failing_request(self):
         """A12."""
