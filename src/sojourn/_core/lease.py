@@ -134,6 +134,7 @@ class SessionLease:
         copy, engine = self._copy, self._engine
         if copy.record is None and not copy.revoked:
             return  # a session that is not stored has no other users
+        copy.modified()  # a value that cannot be stored is reported before the lease is acquired
         deadline = engine.clock() + self._wait
         name = _LOCK_PREFIX + copy.session_id()
         try:

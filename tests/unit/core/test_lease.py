@@ -10,6 +10,7 @@ from sojourn._core.reserved_keys import LEASE
 from sojourn.errors import (
     ConfigurationError,
     ExclusiveTimeout,
+    NotSerializable,
     SessionConflict,
     SessionGone,
     SessionTooLarge,
@@ -53,6 +54,22 @@ async def test_only_one_block_runs_at_a_time(other_process):
     await asyncio.gather(*map(one, range(8)))
     assert most == 1
     assert await world.data(ticket) == {"n": 8}
+
+
+async def test_a_block_does_not_begin_with_a_value_that_cannot_be_stored():
+    """A21: no lease remains that would block others until its end."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
+    session["values"] = []
+    session["values"].append(object())
+    with pytest.raises(NotSerializable):
+        async with session.exclusive():
+            pytest.fail("the block has begun")
+    assert not await leased(world, ticket)
+    other = await world.load(ticket)
+    async with other.exclusive(wait="1 second"):
+        other["n"] = 1
+    assert await world.data(ticket) == {"n": 1}
 
 
 def test_only_one_block_runs_at_a_time_without_an_event_loop():
