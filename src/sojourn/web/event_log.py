@@ -224,7 +224,7 @@ class EventLog:
             self._ignore_success()
 
     def close(self) -> None:
-        """Log the counts that wait for their line."""
+        """Log the counts of rejected tickets that wait for their line."""
         for reason, count in self._rejections.pop_due(everything=True):
             _log_rejected(reason, count, "")
 
