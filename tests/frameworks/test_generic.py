@@ -1,10 +1,14 @@
 """Frameworks with the generic middleware: the laws of requests."""
 
+import cherrypy
 import connexion
 import pytest
 from connexion.middleware import MiddlewarePosition
 
 import sojourn
+from sojourn.testing import HandlerResponse
+from sojourn.testing.app_suite import handlers
+from sojourn.testing.decorators import under_loop
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import cherrypy_app, connexion_app, lilya_app
 
@@ -18,6 +22,25 @@ class TestCherryPy(RequestSuite):
     test_an_invalid_ticket_never_reaches_the_store = None
     build = staticmethod(cherrypy_app.build)
     uninstall = staticmethod(cherrypy_app.uninstall)
+
+    @pytest.mark.parametrize("act", [handlers.ignore, handlers.login])
+    @under_loop
+    async def test_an_internal_redirect_keeps_the_changes(self, act):
+        """A2, A9: the handler of the other path has the same session."""
+
+        async def forward(session):
+            session.increment("n")
+            await act(session)
+            raise cherrypy.InternalRedirect("/who")
+
+        async def who(session):
+            return HandlerResponse(body=f"{session.get('n')} {session.user}".encode())
+
+        async with self.serve({"/forward": forward, "/who": who}) as app:
+            browser = app.browser()
+            expected = b"1 None" if act is handlers.ignore else b"1 ada"
+            assert (await browser.get("/forward")).body == expected
+            assert (await browser.get("/who")).body == expected
 
 
 # Connexion 3.3 does not await one of its own coroutines when a handler raises.

@@ -34,7 +34,10 @@ def build(handlers, **options):
     """Return an application that serves each handler at its path, and its installation."""
     sessions = sojourn.Sessions(**options)
     config = {
-        "wsgi.pipeline": [("sessions", sojourn.wsgi.SessionMiddleware)],
+        "wsgi.pipeline": [
+            ("sessions", sojourn.wsgi.SessionMiddleware),
+            ("redirects", cherrypy.wsgi.InternalRedirector),
+        ],
         "wsgi.sessions.sessions": sessions,
         "request.throw_errors": True,  # to the middleware, which answers those of a store
         "log.screen": False,
