@@ -213,6 +213,27 @@ class TestErrors:
         result = browser.request("/count")
         assert (result.status_code, result.text) == (418, "StoreUnavailable")
 
+    @both
+    def test_error_handler_of_a_failed_load_has_an_empty_session(self, make):
+        """A23: so that pages which use the session can be error pages."""
+
+        def answer(req, resp, error, params):
+            resp.status = 418
+            resp.media = req.context.session.copy()
+
+        async def answer_async(req, resp, error, params):
+            answer(req, resp, error, params)
+
+        store = FaultyStore(MemoryStore())
+        app = make(store)
+        app.add_error_handler(StoreError, answer if make is wsgi else answer_async)
+        browser = Browser(app)
+        browser.request("/count")
+        store.fail("load", times=1)
+        result = browser.request("/count")
+        assert (result.status_code, result.json) == (418, {})
+        assert browser.request("/count").json == 2
+
     def test_async_error_handler_responds(self):
         """A23."""
 

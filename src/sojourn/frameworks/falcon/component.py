@@ -38,7 +38,11 @@ class WSGIComponent:
         if config.autoload and (
             config.patterns.everything or config.patterns.match(read_wsgi_path(req.env))
         ):
-            set_session(req, exchange.load())
+            try:
+                exchange.load()
+            finally:  # error handlers may use it, too
+                if exchange.session is not None:
+                    set_session(req, exchange.session)
 
     def process_response(self, req: Any, resp: Any, resource: object, req_succeeded: bool) -> None:  # noqa: ARG002, FBT001 - of the interface
         """Commit what the request has changed."""
@@ -79,7 +83,11 @@ class ASGIComponent:
         if config.autoload and (
             config.patterns.everything or config.patterns.match(read_path(req.scope))
         ):
-            set_session(req, await exchange.load())
+            try:
+                await exchange.load()
+            finally:  # error handlers may use it, too
+                if exchange.session is not None:
+                    set_session(req, exchange.session)
 
     async def process_response(
         self,
