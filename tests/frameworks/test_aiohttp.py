@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 import sojourn
 import sojourn.frameworks.aiohttp as aiohttp_sessions
-from sojourn.errors import ConfigurationError, StoreError
+from sojourn.errors import ConfigurationError, LoginRequired, StoreError
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, aopen_session
 from sojourn.testing.app_suite.served_app import SECRET
@@ -251,6 +251,51 @@ class TestRequests:
             assert response.status == 418
             assert await response.json() == {"error": "StoreUnavailable"}
             assert await text_of(client, "/") == "2"
+
+    async def test_middleware_for_a_missing_login_may_write(self):
+        """A10: the status of its response decides; A23: the changes cannot be saved."""
+        status = 303
+
+        @web.middleware
+        async def to_login(request, handler):
+            try:
+                return await handler(request)
+            except LoginRequired:
+                request["session"]["n"] = 10
+                return web.Response(status=status)
+
+        async def account(request):
+            return web.Response(text=request["session"].require_user())
+
+        store = FaultyStore(MemoryStore())
+        app = web.Application(middlewares=[to_login])
+        app.add_routes([web.get("/", count), web.get("/account", account)])
+        sojourn.install(app, store=store, secret=SECRET)
+        async with TestClient(TestServer(app)) as client:
+            assert (await client.get("/account", allow_redirects=False)).status == 303
+            assert await text_of(client, "/") == "11"
+            store.fail("save", times=1)
+            assert (await client.get("/account", allow_redirects=False)).status == 503
+            status = 500
+            assert (await client.get("/account")).status == 500
+            assert await text_of(client, "/") == "12"
+
+    async def test_on_error_for_a_missing_login_saves_no_data(self):
+        """A10: its response is one to a failed request."""
+
+        async def account(request):
+            request["session"]["n"] = 10
+            return web.Response(text=request["session"].require_user())
+
+        async def on_error(request, error):
+            return web.Response(status=418)
+
+        app = web.Application()
+        app.add_routes([web.get("/", count), web.get("/account", account)])
+        sojourn.install(app, store="memory://", secret=SECRET, on_error=on_error)
+        async with TestClient(TestServer(app)) as client:
+            assert (await client.get("/account")).status == 418
+            assert await text_of(client, "/") == "1"
 
     async def test_error_page_of_a_middleware_becomes_503_if_the_store_failed(self):
         """A23: of a middleware that turns every exception into a 500."""

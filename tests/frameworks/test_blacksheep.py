@@ -20,7 +20,7 @@ from starlette.testclient import TestClient as ASGIClient
 from starlette.websockets import WebSocketDisconnect
 
 import sojourn
-from sojourn.errors import ConfigurationError, SessionTooLarge, StoreError
+from sojourn.errors import ConfigurationError, LoginRequired, SessionTooLarge, StoreError
 from sojourn.frameworks.blacksheep import (
     BlackSheepSession,
     SessionAuthentication,
@@ -234,6 +234,46 @@ class TestErrors:
         store.fail(call, times=1)
         response = client.get("/count")
         assert (response.status_code, response.text) == (418, "StoreUnavailable")
+
+    async def test_handler_of_a_failed_load_has_an_empty_session(self):
+        """A23: so that pages which use the session can be error pages."""
+
+        async def answer(app: Any, request: Request, error: Exception) -> Response:
+            return json(request.session.to_dict(), status=418)
+
+        store = FaultyStore(MemoryStore())
+        app, _ = make(store)
+        app.exceptions_handlers[StoreError] = answer
+        client = browser(app)
+        client.get("/count")
+        store.fail("load", times=1)
+        response = client.get("/count")
+        assert (response.status_code, response.json()) == (418, {})
+        assert client.get("/count").text == "2"
+
+    async def test_handler_of_a_missing_login_may_write(self):
+        """A10: the status of its response decides; A23: the changes cannot be saved."""
+        status = 303
+        store = FaultyStore(MemoryStore())
+        app, _ = make(store)
+
+        @app.router.get("/account")
+        async def account(request: Request) -> Response:
+            return text(request.session.require_user())
+
+        async def to_login(app: Any, request: Request, error: Exception) -> Response:
+            request.session["n"] = 10
+            return Response(status)
+
+        app.exceptions_handlers[LoginRequired] = to_login
+        client = browser(app)
+        assert client.get("/account").status_code == 303
+        assert client.get("/count").text == "11"
+        store.fail("save", times=1)
+        assert client.get("/account").status_code == 503
+        status = 500
+        assert client.get("/account").status_code == 500
+        assert client.get("/count").text == "12"
 
     async def test_on_error_returns_a_response(self):
         """A23."""

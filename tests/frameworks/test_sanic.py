@@ -12,7 +12,7 @@ from sanic.exceptions import NotFound, ServerError
 from sanic.response import text
 
 import sojourn
-from sojourn.errors import ConfigurationError, StoreError
+from sojourn.errors import ConfigurationError, LoginRequired, StoreError
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, open_session
 from sojourn.testing.app_suite.drivers import ASGIDriver
@@ -159,6 +159,30 @@ class TestRequests:
             assert (await client.get("/broken")).status_code == 500
             assert await text_of(client, "/") == "11"
             assert (await client.get("/unknown")).status_code == 404
+
+    async def test_exception_handler_for_a_missing_login_may_write(self):
+        """A10: the status of its response decides; A23: the changes cannot be saved."""
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(store=store)
+        status = 303
+
+        @app.get("/account")
+        async def account(request):
+            return text(request.ctx.session.require_user())
+
+        @app.exception(LoginRequired)
+        async def to_login(request, error):
+            request.ctx.session["n"] = 10
+            return text("log in", status=status)
+
+        async with client_of(app) as client:
+            assert (await client.get("/account")).status_code == 303
+            assert await text_of(client, "/") == "11"
+            store.fail("save", times=1)
+            assert (await client.get("/account")).status_code == 503
+            status = 500
+            assert (await client.get("/account")).status_code == 500
+            assert await text_of(client, "/") == "12"
 
     async def test_a_stream_commits_before_its_end(self):
         """A11: also if the handler ends the response itself."""

@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import sojourn
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, LoginRequired
 from sojourn.frameworks.tornado import SessionMixin
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FaultyStore, SocketDriver, aopen_session
@@ -182,6 +182,31 @@ class TestRequests:
             response = await client.get("/own")
             assert (response.status_code, response.text) == (503, "later")
             assert response.headers.get_list("retry-after") == [own or "2"]
+
+    async def test_write_error_for_a_missing_login_may_write(self):
+        """A10: the status of its response decides; A23: the changes cannot be saved."""
+        status = 303
+
+        class Account(RequestHandler):
+            def get(self):
+                self.write(self.session.require_user())
+
+            def write_error(self, status_code, **kwargs):
+                if isinstance(kwargs["exc_info"][1], LoginRequired):
+                    self.session["n"] = 10
+                    self.set_status(status)
+                self.finish("log in")
+
+        store = FaultyStore(MemoryStore())
+        app, _ = make_app(("/account", Account), store=store)
+        async with client_of(app) as client:
+            assert (await client.get("/account")).status_code == 303
+            assert await text_of(client, "/") == "11"
+            store.fail("save", times=1)
+            assert (await client.get("/account")).status_code == 503
+            status = 500
+            assert (await client.get("/account")).status_code == 500
+            assert await text_of(client, "/") == "12"
 
     async def test_http_errors_below_500_keep_the_changes(self):
         """A10: also Finish."""

@@ -12,7 +12,6 @@ import bottle  # type: ignore[import-untyped] # it has no types
 from sojourn.config import AllOptions
 from sojourn.errors import (
     ConfigurationError,
-    RecentAuthRequired,
     SessionRequired,
     SojournError,
     StoreError,
@@ -20,6 +19,7 @@ from sojourn.errors import (
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
+from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.installation import OnStoreFailure
 from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, WSGIExchange, get_session
 from sojourn.web.wsgi_environ import Environ
@@ -36,9 +36,6 @@ _ATTRIBUTE: Final = "bottle.request.ext.session"
 
 #: The environ key of the ``id`` of the error that ``on_error`` was called for.
 _ON_ERROR_CALLED: Final = "sojourn.on_error_called"
-
-#: Raised by handlers as a part of the ordinary course: the status of the response decides.
-_EXPECTED_ERRORS: Final = (SessionRequired, RecentAuthRequired)
 
 
 def install(app: Any, sessions: Sessions[Any]) -> None:
@@ -251,7 +248,7 @@ def _answer(
     """
     if isinstance(error, ConfigurationError):
         raise error
-    if not isinstance(error, _EXPECTED_ERRORS):
+    if not isinstance(error, EXPECTED_ERRORS):
         exchange.settle(error)
     response = _call_on_error(sessions, environ, error)
     if response is not None:

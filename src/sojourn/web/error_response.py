@@ -7,7 +7,12 @@ from typing import Final
 
 import msgspec
 
+from sojourn.errors import RecentAuthRequired, SessionRequired
 from sojourn.web.cache_headers import RawHeaders
+
+#: Raised by handlers as a part of the ordinary course. If a handler of the application answers
+#: them, the status of the response decides whether the request has failed (law A10).
+EXPECTED_ERRORS: Final = (SessionRequired, RecentAuthRequired)
 
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"

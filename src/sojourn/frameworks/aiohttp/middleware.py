@@ -22,6 +22,7 @@ from sojourn.frameworks.aiohttp.session import AiohttpNullSession, AiohttpSessio
 from sojourn.frameworks.aiohttp.websocket import AiohttpSocket, redact_tickets
 from sojourn.session import Session
 from sojourn.sessions import Sessions
+from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.framework_exchange import call_on_error, default_response, is_answerable
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 
@@ -169,9 +170,12 @@ class SessionLayers:
         except Exception as error:
             if not is_answerable(error):
                 raise
-            failure = await _settle(exchange, error)
+            left = isinstance(error, EXPECTED_ERRORS) and not exchange.response_started
+            failure = error if left else await _settle(exchange, error)
             answer: web.StreamResponse | None = await call_on_error(exchange, request, failure)
             if answer is not None:
+                if left:
+                    await exchange.settle(error)
                 return answer
             if failure is not error:
                 raise failure from error

@@ -19,7 +19,11 @@ from sojourn.web.asgi import SessionMiddleware
 from sojourn.web.asgi_exchange import HTTPExchange, create_layered_exchange
 from sojourn.web.asgi_scope import CONNECTION, read_path
 from sojourn.web.cache_headers import RawHeaders
-from sojourn.web.error_response import unauthorized_response, unavailable_response
+from sojourn.web.error_response import (
+    EXPECTED_ERRORS,
+    unauthorized_response,
+    unavailable_response,
+)
 from sojourn.web.status import SERVER_ERROR
 from sojourn.web.websocket import WebSocketConnection
 
@@ -182,16 +186,39 @@ class _SessionComponent:
                 config.patterns.everything
                 or config.patterns.match(self._prefix + read_path(request.scope))
             ):
-                request.session = await exchange.load()
+                try:
+                    await exchange.load()
+                finally:  # exception handlers may use it, too
+                    if exchange.session is not None:
+                        request.session = exchange.session
             response = await handler(request)
             await self._commit(request, response, exchange)
         except SojournError as error:
-            # Inside of the application's CORS middleware, whose headers the response gets.
-            await exchange.settle(error)
-            exchange.failure = error
-            request.scope["session"] = exchange.session
-            return await self._app.handle_request_handler_exception(request, error)
+            if self._is_left_to_handler(error, exchange):
+                try:
+                    response = await self._app.handle_request_handler_exception(request, error)
+                    await self._commit(request, response, exchange)
+                except SojournError as failure:
+                    return await self._answer(request, failure, exchange)
+                return response
+            return await self._answer(request, error, exchange)
         return response
+
+    def _is_left_to_handler(self, error: SojournError, exchange: HTTPExchange) -> bool:
+        """Return whether a handler answers an error whose request has not failed (law A10)."""
+        if not isinstance(error, EXPECTED_ERRORS) or exchange.response_started:
+            return False
+        handlers = self._app.exceptions_handlers
+        kinds = type(error).__mro__
+        found = next((handlers[each] for each in kinds if each in handlers), _answer_error)
+        return found is not _answer_error
+
+    async def _answer(self, request: Any, error: SojournError, exchange: HTTPExchange) -> Any:
+        """Respond inside of the application's CORS middleware, whose headers the response gets."""
+        await exchange.settle(error)
+        exchange.failure = error
+        request.scope["session"] = exchange.session
+        return await self._app.handle_request_handler_exception(request, error)
 
     async def _commit(self, request: Any, response: Any, exchange: HTTPExchange) -> None:
         session = exchange.session

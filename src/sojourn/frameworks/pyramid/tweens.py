@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from sojourn.errors import (
-    ConfigurationError,
-    RecentAuthRequired,
-    SessionRequired,
-    SojournError,
-)
+from sojourn.errors import ConfigurationError, SojournError
 from sojourn.sessions import Sessions
+from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.wsgi import EXCHANGE, WSGIExchange
 
 #: The registry key of the ``Sessions``.
@@ -19,9 +15,6 @@ SESSIONS: Final = "sojourn.sessions"
 
 #: The environ key of the ``id`` of the error that ``on_error`` was called for.
 ON_ERROR_CALLED: Final = "sojourn.on_error_called"
-
-#: Raised by views as a part of the ordinary course: the status of the response decides (law A10).
-_EXPECTED_ERRORS: Final = (SessionRequired, RecentAuthRequired)
 
 Handler = Callable[[Any], Any]
 
@@ -73,7 +66,7 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
             exchange: WSGIExchange | None = request.environ.get(EXCHANGE)
             if exchange is None or exchange.web is not web:
                 raise
-            if not isinstance(error, _EXPECTED_ERRORS):
+            if not isinstance(error, EXPECTED_ERRORS):
                 exchange.settle(error)
             answer = call_on_error(sessions, request, error)
             if answer is None:

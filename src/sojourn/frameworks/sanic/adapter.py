@@ -24,6 +24,7 @@ from sojourn.frameworks.sanic.websocket import SanicSocket
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
+from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.framework_exchange import call_on_error, default_response, is_answerable
 from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.status import SERVER_ERROR
@@ -156,28 +157,60 @@ class SanicAdapter:
     ) -> Any:
         """Commit what is kept of a failed request, and respond to its error (laws A10, A23)."""
         failure = exception
+        left = False
         if isinstance(lifecycle, SanicExchange):
-            try:
-                status = _status(exception)
-                if status < SERVER_ERROR:  # a handler responds by raising it, such as `NotFound`
-                    waiting = lifecycle.commit_response(status)
-                    if waiting is not None:
-                        await waiting
-                else:
-                    await lifecycle.settle(exception)
-            except Exception as error:  # noqa: BLE001 - answered instead of the first error
-                failure = error
+            left = self._is_left_to_handler(request, exception, lifecycle)
+            if not left:
+                failure = await _settle(lifecycle, exception)
         response = await call_on_error(lifecycle, request, failure)
-        if response is None and is_answerable(failure):
-            error_handler = self._app.error_handler
-            if error_handler.lookup(failure, request.name) is None:
-                answer = default_response(lifecycle, failure, request.headers.get("accept"))
-                response = None if answer is None else to_response(answer)
         if response is None:
-            response = self._respond_to_error(request, failure)
-            if inspect.isawaitable(response):
-                response = await response
+            response = await self._call_handler(request, failure, lifecycle)
+        elif left:
+            lifecycle.mark_failed()
+        if left and isinstance(lifecycle, SanicExchange) and isinstance(response, BaseHTTPResponse):
+            try:  # here, because Sanic sends the response even if its commit fails later
+                waiting = lifecycle.commit_response(response.status)
+                if waiting is not None:
+                    await waiting
+            except Exception as error:  # noqa: BLE001 - answered instead of the first error
+                return await self._answer_with_session(request, error, lifecycle)
         return response
+
+    async def _call_handler(
+        self, request: Any, error: Exception, lifecycle: SanicExchange | SanicSocket
+    ) -> Any:
+        """Return the response of the application's handler, or a built-in one."""
+        if is_answerable(error) and self._app.error_handler.lookup(error, request.name) is None:
+            answer = default_response(lifecycle, error, request.headers.get("accept"))
+            if answer is not None:
+                return to_response(answer)
+        response = self._respond_to_error(request, error)
+        return await response if inspect.isawaitable(response) else response
+
+    def _is_left_to_handler(
+        self, request: Any, exception: Exception, exchange: SanicExchange
+    ) -> bool:
+        """Return whether a handler answers an error whose request has not failed (law A10)."""
+        return (
+            isinstance(exception, EXPECTED_ERRORS)
+            and not exchange.response_started
+            and self._app.error_handler.lookup(exception, request.name) is not None
+        )
+
+
+async def _settle(exchange: SanicExchange, exception: Exception) -> Exception:
+    """Commit what is kept of a request that raised; return the error to answer."""
+    try:
+        status = _status(exception)
+        if status < SERVER_ERROR:  # a handler responds by raising it, such as `NotFound`
+            waiting = exchange.commit_response(status)
+            if waiting is not None:
+                await waiting
+        else:
+            await exchange.settle(exception)
+    except Exception as error:  # noqa: BLE001 - answered instead of the first error
+        return error
+    return exception
 
 
 def _status(exception: Exception) -> int:

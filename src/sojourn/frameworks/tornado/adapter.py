@@ -30,6 +30,7 @@ from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.added_headers import find_added
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
+from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.framework_exchange import call_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
 from sojourn.web.status import SERVER_ERROR
@@ -313,13 +314,21 @@ class SessionHandler(XSRFMixin, RequestHandler):
         status_code: int,
         kwargs: dict[str, Any],
     ) -> None:
-        try:
-            await exchange.settle(error)
-        except Exception as failure:  # noqa: BLE001 - answered instead of the first error
-            error = failure
+        left = (
+            isinstance(error, EXPECTED_ERRORS)
+            and not exchange.response_started
+            and not self._writes_errors(error)
+        )
+        if not left:
+            try:
+                await exchange.settle(error)
+            except Exception as failure:  # noqa: BLE001 - answered instead of the first error
+                error = failure
         self.sojourn_finishing = None
         response = await call_on_error(exchange, self, error)
         if response is not None:
+            if left:
+                exchange.mark_failed()
             self._sojourn_send(response)
             return
         if self._writes_errors(error):
