@@ -4,6 +4,13 @@ import cherrypy
 import connexion
 import pytest
 from connexion.middleware import MiddlewarePosition
+from lilya.apps import Lilya
+from lilya.middleware import DefineMiddleware
+from lilya.requests import Request
+from lilya.routing import Path, WebSocketPath
+from lilya.websockets import WebSocket
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 import sojourn
 from sojourn.testing import HandlerResponse
@@ -60,6 +67,54 @@ class TestLilya(RequestSuite):
     answers_errors = False  # Lilya generates the error page outside its middleware
     build = staticmethod(lilya_app.build)
     uninstall = staticmethod(lilya_app.uninstall)
+
+
+def connect(handler):
+    """Return a browser with a session, whose WebSocket /ws has a handler."""
+    sessions = sojourn.Sessions(store="memory://", cookie="sid")
+
+    async def count(request: Request):
+        return request.session.increment("n")
+
+    app = Lilya(
+        routes=[Path("/count", count), WebSocketPath("/ws", handler)],
+        middleware=[DefineMiddleware(sojourn.asgi.SessionMiddleware, sessions=sessions)],
+    )
+    browser = TestClient(app)
+    assert browser.get("/count").json() == 1
+    return browser
+
+
+def test_socket_of_lilya_without_the_required_user_is_closed_with_the_reason():
+    """W1, A10: Lilya itself closes with 500, and what the handler changed last is dropped."""
+
+    async def members(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.receive_text()
+        websocket.session["n"] = 10
+        websocket.session.require_user()
+
+    browser = connect(members)
+    with browser.websocket_connect("/ws") as socket:
+        socket.send_text("hello")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_text()
+    assert (closed.value.code, closed.value.reason) == (4401, "login required")
+    assert browser.get("/count").json() == 2
+
+
+def test_failing_handler_of_lilya_drops_its_changes():
+    """A10."""
+
+    async def fail(websocket: WebSocket):
+        await websocket.accept()
+        websocket.session["n"] = 10
+        raise LookupError("planned by the test")
+
+    browser = connect(fail)
+    with browser.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect):
+        socket.receive_text()
+    assert browser.get("/count").json() == 2
 
 
 def visit():

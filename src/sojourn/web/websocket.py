@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Coroutine
 from types import CoroutineType
 from typing import Any, Final, TypeVar
@@ -49,6 +50,9 @@ from sojourn.web.websocket_close import SocketEnded, WebSocketCloser, close_reas
 _POLICY_VIOLATION: Final = 1008
 _INTERNAL_ERROR: Final = 1011
 _TRY_AGAIN_LATER: Final = 1013
+
+#: The least close code (RFC 6455 7.4.2).
+_NORMAL_CLOSURE: Final = 1000
 
 T = TypeVar("T")
 
@@ -400,7 +404,10 @@ class WebSocketConnection(SessionLifecycle):
         elif message_type == "websocket.accept":
             await self._accept(copy, message)
         elif message_type == "websocket.close":
-            await self._close(copy, message)
+            if message.get("code", _NORMAL_CLOSURE) >= _NORMAL_CLOSURE or not (
+                await self._close_with_status()
+            ):
+                await self._close(copy, message)
         elif message_type == "websocket.http.response.start":
             await self._send_denial(copy, message)
         else:
@@ -467,6 +474,17 @@ class WebSocketConnection(SessionLifecycle):
                 self._closer.recheck("")
                 raise
         await self._closer.check_copy()
+
+    async def _close_with_status(self) -> bool:
+        """End the socket for an error that the framework closes it for with a status of HTTP.
+
+        Lilya does so for each exception of a handler, which it does not raise again.
+
+        Returns:
+            False if the error is the framework's to handle.
+        """
+        error = sys.exc_info()[1]
+        return isinstance(error, Exception) and await self.close_after(error, None)
 
     async def _close(self, copy: WorkingCopy | None, message: Message) -> None:
         if self._closer.reason is not None or self._closed:
