@@ -29,18 +29,19 @@ async def react(session, message):
             return str(session.get("n"))
         case "who":
             return str(session.user)
-        case "login":
+        case "login" | "create":
             try:
-                session.login("eve")
-            except ResponseStarted:
-                return "too late"
-        case "create":
-            try:
-                session["n"] = 1
+                if message == "login":
+                    session.login("eve")
+                else:
+                    session["n"] = 1
             except ResponseStarted:
                 return "too late"
         case "logout":
             session.logout()
+        case "members":
+            session.increment("n", 100)
+            session.require_user()
         case "fail":
             session.increment("n", 100)
             raise LookupError("planned by the test")
@@ -199,6 +200,27 @@ class SocketSuite:
                     # Tornado before 6.5 ends the connection five seconds after the close frame.
                     await asyncio.wait_for(socket.recv(), 10)
             assert await served.get("/read") == "2"
+
+    async def test_a_handler_that_requires_a_user_closes_the_socket(self):
+        """W4, A10: with the reason, after an accept; its changes are dropped."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                await socket.send("members")
+                assert await closed(socket) == (4401, "login required")
+            assert await served.get("/read") == "1"
+
+    @pytest.mark.parametrize("call", ["load", "save"])
+    async def test_a_failing_store_closes_the_socket(self, call):
+        """A23: the client may try again later."""
+        async with self.serve() as served:
+            await served.get("/write")
+            async with served.socket() as socket:
+                assert await exchange(socket, "read") == "1"
+                served.store.fail(call, times=1)
+                await socket.send("write")
+                assert await closed(socket) == (1013, "session store unavailable")
+            assert await served.get("/read") == "1"
 
     async def test_a_closed_socket_does_not_overwrite_newer_data(self):
         """A6: the data loaded at the handshake is never written back."""

@@ -546,6 +546,27 @@ class TestRequests:
                     await socket.recv()
             assert caught.value.rcvd.code == 4401
 
+    async def test_an_error_of_open_closes_the_socket(self):
+        """W4, A10: with the reason if it is about the session; its changes are dropped."""
+
+        class Private(WebSocketHandler):
+            def open(self, kind):
+                self.session["n"] = 10
+                if kind == "members":
+                    self.session.require_user()
+                raise LookupError("planned by the test")
+
+        app, _ = make_app(("/ws/(.*)", Private))
+        async with client_of(app) as client:
+            await client.get("/")
+            headers = {"Cookie": f"sid={client.cookies['sid']}"}
+            for kind, code in (("members", 4401), ("other", 1006)):
+                url = f"ws://localhost:{client.base_url.port}/ws/{kind}"
+                async with connect(url, additional_headers=headers, proxy=None) as socket:
+                    await socket.wait_closed()
+                assert socket.close_code == code
+            assert await text_of(client, "/") == "2"
+
 
 class TestWithTornadosOwnClient(AsyncHTTPTestCase):
     """A3: AsyncHTTPTestCase with a prepared session."""

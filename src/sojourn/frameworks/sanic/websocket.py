@@ -126,8 +126,9 @@ class SanicSocket(WebSocketConnection):
         except SocketEnded:
             pass  # closed already
         except Exception as error:
-            self._failure = error
-            raise
+            if not await self.close_after(error, None):  # here, because Sanic closes with 1000
+                self._failure = error
+                raise
         finally:
             for name, method in originals.items():
                 setattr(ws, name, method)

@@ -246,7 +246,20 @@ class SocketMixin(WebSocketHandler):
         if self.ending is not None:
             super().close(*self.ending)
             return None
-        return super().open(*args, **kwargs)
+        socket = self.sojourn_socket
+        if socket is None:
+            return super().open(*args, **kwargs)
+        return self._sojourn_open(socket, functools.partial(super().open, *args, **kwargs))
+
+    async def _sojourn_open(self, socket: TornadoSocket, call: Any) -> None:
+        try:
+            result = call()
+            if inspect.isawaitable(result):
+                await result
+        except Exception as error:
+            if not await socket.close_after(error, None):
+                socket.failure = error
+                raise
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """Adopt the newest record, call the handler, and commit."""
@@ -258,10 +271,10 @@ class SocketMixin(WebSocketHandler):
     async def _sojourn_message(self, socket: TornadoSocket, message: Any, call: Any) -> None:
         socket.pass_replacement()
         socket.incoming = message
-        received = await socket.receive()
-        if received["type"] == "websocket.disconnect":
-            return
         try:
+            received = await socket.receive()
+            if received["type"] == "websocket.disconnect":
+                return
             result = call(received["data"])
             if inspect.isawaitable(result):
                 await result
@@ -271,6 +284,8 @@ class SocketMixin(WebSocketHandler):
             if self.ws_connection is not None and not self.ws_connection.is_closing():
                 raise
         except Exception as error:
+            if await socket.close_after(error, None):
+                return
             socket.failure = error
             # Tornado before 6.5 goes on, and the next message would commit what is to be dropped.
             super().close(_INTERNAL_ERROR, "internal error")
