@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import CoroutineType
 from typing import Any, Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 from sojourn.errors import StoreUnavailable
 from sojourn.session import Session
 from sojourn.web.installation import WebInstallation
-from sojourn.web.lifecycle import SessionLifecycle, decode_headers, run
+from sojourn.web.lifecycle import PlannedCommit, SessionLifecycle, decode_headers, run
 
 #: The status of a block that succeeds.
 _OK: Final = 200
@@ -134,10 +133,12 @@ class SessionContext:
         return host, None if cookies is None else cookies.encode("latin-1", "replace")
 
     def _end(self) -> None:
-        headers = self._lifecycle.respond(_OK, [], complete=True)
-        assert not isinstance(headers, CoroutineType)  # noqa: S101 - everything is committed
+        lifecycle = self._lifecycle
+        headers = lifecycle.plan_response(_OK, [], complete=True)
+        if isinstance(headers, PlannedCommit):  # a touch fell due meanwhile; it can wait
+            headers = lifecycle.response_headers([], complete=True)
         self._headers = decode_headers(headers)
-        self._lifecycle.end()
+        lifecycle.end()
 
 
 def _cookie_header(cookies: object) -> str:

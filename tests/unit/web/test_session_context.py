@@ -105,6 +105,19 @@ def test_returning_visitor_keeps_the_cookie(site):
     assert site.data(cookies) == {"n": 2}
 
 
+def test_a_touch_that_falls_due_during_a_slow_commit_is_left_to_the_next_visit(site):
+    """A2: the session was created, so the visitor gets its cookie."""
+
+    async def wait():
+        site.clock.advance("61 seconds")
+
+    site.store.meanwhile("create", wait)
+    cookies = site.begin()
+    assert site.store.calls == ["create"]
+    assert site.data(cookies) == {"n": 1}
+    assert site.store.calls[-1] == "touch"
+
+
 def test_changes_of_a_block_that_raises_are_dropped(site):
     """A10."""
     cookies = site.begin()
