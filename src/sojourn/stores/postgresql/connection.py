@@ -510,6 +510,9 @@ async def _resolve(attempts: Sequence[dict[str, str]], deadline: float) -> list[
         addresses = dict.fromkeys(str(address[4][0]) for address in found)
         resolved += [{**parameters, "hostaddr": address} for address in addresses]
     if not resolved:
-        text = f"its name has no address: {failure or 'no answer in time'}"
+        if isinstance(failure, TimeoutError):  # whose text is empty
+            text = "its name was not resolved in time"
+        else:
+            text = f"its name has no address: {failure}"
         raise ConnectionLost(f"it could not be reached ({text})") from failure
     return resolved

@@ -189,6 +189,21 @@ class TestOwnConnections:
             asyncio.run(store.load(bytes(16)))
         store.close()
 
+    def test_a_name_that_is_not_resolved_in_time_is_unavailable(self):
+        """S12: the text says so instead of naming no reason."""
+
+        async def load():
+            async def getaddrinfo(*_, **__):
+                await asyncio.sleep(30)
+
+            asyncio.get_running_loop().getaddrinfo = getaddrinfo
+            await store.load(bytes(16))
+
+        store = open_store("postgresql://db.example/shop", realm="default", timeout=0.1)
+        with pytest.raises(StoreUnavailable, match="name was not resolved in time"):
+            asyncio.run(load())
+        store.close()
+
     def test_a_name_is_resolved_without_blocking_the_loop(self, postgresql):
         url = postgresql.url.replace("127.0.0.1", "localhost")
         store = open_store(url, realm="default", timeout=5.0)
