@@ -56,8 +56,8 @@ _USE_BLOCKING: Final = "give RedisStore a URL, or a blocking client such as redi
 #: The part of the deadline for a node that did not answer the last time.
 _SUSPECT_DEADLINE: Final = 0.1
 
-#: The part of the deadline for connecting to one of several nodes or Sentinels: the others must
-#: still have time to answer.
+#: The part of the deadline for one of several nodes or Sentinels to accept a connection, and to
+#: answer where the servers are: the others must still have time to answer.
 _NODE_TIMEOUT: Final = 0.25
 
 #: Seconds that a refresh of the slot map gets beyond the deadline of the batch that needs it.
@@ -398,6 +398,8 @@ class ClusterTransport:
 
     async def _refresh(self, deadline: float) -> None:
         """Refresh the slot map as far as time allows; the next batch tries again."""
+        if running_loop() is None and time.monotonic() >= deadline:
+            return  # without an event loop a refresh cannot be interrupted
         try:
             await self._slots.refresh(deadline + _REFRESH_GRACE)
         except ConnectionLost:
@@ -480,7 +482,7 @@ def cluster(nodes: Sequence[Node], address: ServerAddress) -> Topology:
             username=address.user,
             password=address.password,
             retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
+            socket_timeout=timeout * _NODE_TIMEOUT,
             socket_connect_timeout=timeout * _NODE_TIMEOUT,
             **tls,
         )

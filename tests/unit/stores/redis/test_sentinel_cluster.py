@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import redis
 from redis.asyncio.sentinel import Sentinel
 
 from sojourn._core.concurrency import run
+from sojourn.errors import StoreUnavailable
 from sojourn.store import GONE, REVOKED, SAVED, Conflict
 from sojourn.stores import amigrate
 from sojourn.stores.memory import MemoryStore
@@ -217,6 +219,32 @@ def test_a_login_that_outlasts_its_lock_is_rejected_by_a_revocation(cluster):
         other.close()
 
     asyncio.run(check())
+
+
+def test_calls_in_threads_keep_their_deadline_while_a_node_hangs(cluster):
+    """S12: the node is also the first one that is asked for the slot map."""
+    cluster.flush()
+    hanging = cluster.nodes[0]
+    store = open_store(cluster.url, realm="default", timeout=2.0)
+    records = [make_record(id=bytes([n]) * 16) for n in range(40)]
+    with redis.RedisCluster(host="127.0.0.1", port=hanging.port) as admin:
+        port_of = {r.id: admin.get_node_from_key(store.keys.record(r.id)).port for r in records}
+    for record in records:
+        assert run(store.create(record)) is True
+    there = [record for record in records if port_of[record.id] == hanging.port]
+    elsewhere = next(record for record in records if port_of[record.id] != hanging.port)
+    with hanging.hanging():
+        for number, record in enumerate(there[:4]):
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                run(store.load(record.id))
+            # The first call waits for the whole deadline, and the node gets a part of it then.
+            assert time.monotonic() - started < (2.0 if number else 2.4)
+        started = time.monotonic()
+        assert run(store.load(elsewhere.id)) == elsewhere
+        assert time.monotonic() - started < 2.0
+    assert run(store.load(there[0].id)) == there[0]
+    store.close()
 
 
 def test_a_revocation_waits_for_the_login_that_holds_the_lock_of_the_list(cluster):
