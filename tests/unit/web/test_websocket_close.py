@@ -497,11 +497,11 @@ class TestTimer:
         loop = asyncio.get_running_loop()
         set_timer = loop.call_later
 
-        def call_later(delay, callback, *args):
+        def call_later(delay, callback, *args, **options):  # uvloop passes `context`
             if not isinstance(getattr(callback, "__self__", None), WebSocketCloser):
-                return set_timer(delay, callback, *args)
+                return set_timer(delay, callback, *args, **options)
             timers.append((delay, lambda: callback(*args)))
-            return set_timer(3600, callback, *args)
+            return set_timer(3600, callback, *args, **options)
 
         monkeypatch.setattr(loop, "call_later", call_later)
         return timers
