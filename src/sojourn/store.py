@@ -571,11 +571,12 @@ class SupportsListing(Protocol):
         ...
 
 
-def invalid_cursor(cursor: str) -> ValueError:
+def invalid_cursor(cursor: object) -> ValueError:
     """Return the error of a cursor that is not one of a store."""
+    found = cursor[:100] if isinstance(cursor, str) else cursor
     return ValueError(
         f"cursor expects that of the previous page of the same store, or '' for the first page, "
-        f"found {cursor[:100]!r}"
+        f"found {found!r}"
     )
 
 

@@ -16,7 +16,13 @@ from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import LEASE
 from sojourn._core.unsettled_commits import Attempt
 from sojourn._core.working_copy import WorkingCopy
-from sojourn.errors import ExclusiveTimeout, SessionConflict, SojournError, StoreError
+from sojourn.errors import (
+    ExclusiveTimeout,
+    NotSerializable,
+    SessionConflict,
+    SojournError,
+    StoreError,
+)
 from sojourn.record import Contents, Record
 
 #: Prefix of the lock's name: a block and a commit inside it use different locks.
@@ -216,7 +222,8 @@ class SessionLease:
                     await self._engine.commit(copy, failed=failed, explicit=not failed)
             finally:
                 if self._lock_name and copy.has_record(self._lock_name.removeprefix(_LOCK_PREFIX)):
-                    held = await self._remove_lease()
+                    with suppress(NotSerializable):  # raised by the block's commit
+                        held = await self._remove_lease()
         finally:
             self._release_lock()
         if not held and not failed:

@@ -146,6 +146,9 @@ class Lister:
         """
         if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise ValueError(f"limit expects 1 to {MAX_LIMIT:,}, found {limit!r}")
+        given: object = cursor  # callers without a type checker may pass anything
+        if not isinstance(given, str):
+            raise invalid_cursor(given)
         filters = Filters(labels, since)
         if user is not None:
             return await self._user_page(user, cursor, limit, filters)

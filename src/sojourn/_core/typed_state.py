@@ -299,6 +299,10 @@ def _check_set(name: str, converted: Any, value: Any) -> None:
         raise InvalidState(name, found, detail)
 
 
+#: Attributes of ``State`` that would hide a field.
+_RESERVED_NAMES: Final = frozenset(vars(State))
+
+
 def _frozen(value: Any) -> bool:
     return isinstance(value, str | bytes | int | float | frozenset | type(None) | tuple)
 
@@ -321,7 +325,14 @@ def _read_fields(cls: Any) -> Mapping[str, StateField]:
             f"state={cls.__qualname__}: {error}; define the class and the types of its fields "
             "at the top of a module, and import types outside `if TYPE_CHECKING`"
         ) from None
-    return {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
+    fields = {name: _read_field(cls, name, hints[name], make) for name, make in _defaults(cls)}
+    for name in fields:
+        if name in _RESERVED_NAMES:
+            raise ConfigurationError(
+                f"state={cls.__qualname__}: session.state itself uses the name {name!r}; rename "
+                "the field"
+            )
+    return fields
 
 
 def _is_pydantic_model(cls: object) -> bool:

@@ -72,6 +72,22 @@ async def test_a_block_does_not_begin_with_a_value_that_cannot_be_stored():
     assert await world.data(ticket) == {"n": 1}
 
 
+async def test_a_block_that_fails_with_a_value_that_cannot_be_stored_raises_its_own_error():
+    """A10: its data changes are dropped, and the lease is removed."""
+    world, ticket = await stored_session()
+    session = await world.load(ticket)
+    session["values"] = []
+
+    async def failing_block():
+        async with session.exclusive():
+            session["values"].append(object())
+            session["absent"]
+
+    with pytest.raises(KeyError, match="absent"):
+        await failing_block()
+    assert not await leased(world, ticket)
+
+
 def test_only_one_block_runs_at_a_time_without_an_event_loop():
     world, ticket = run(stored_session())
 

@@ -261,6 +261,7 @@ async def test_a_limit_out_of_range_is_refused(limit):
         *("x", ".", "..", ".zz", "12", "0" * 32, f"{'0' * 32}-0.", f"{'0' * 32}-1001.{'0' * 32}"),
         *(f"{'0' * 31}-10.", f"{'0' * 32}-.", f"{'0' * 32}.", f"5:{'0' * 32}"),
         *(f"{'0' * 32}-10-.", f"{'0' * 32}-10-3.xy", f"{'0' * 32}-0-1.x"),
+        *(None, 5, b"x"),
     ],
 )
 async def test_an_invalid_cursor_is_refused(cursor):
@@ -270,7 +271,7 @@ async def test_an_invalid_cursor_is_refused(cursor):
         await lister_over(store).page(cursor, 10, user=None, labels={}, since=0)
 
 
-@pytest.mark.parametrize("cursor", ["x", f".{'0' * 32}", f"5:{'0' * 31}", f"x:{'0' * 32}"])
+@pytest.mark.parametrize("cursor", [None, 5, "x", f".{'0' * 32}", f"5:{'0' * 31}", f"x:{'0' * 32}"])
 async def test_an_invalid_cursor_of_a_user_is_refused(cursor):
     with pytest.raises(ValueError, match="cursor expects that of the previous page"):
         await lister_over(MemoryStore()).page(cursor, 10, user="ada", labels={}, since=0)

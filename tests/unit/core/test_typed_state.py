@@ -538,6 +538,10 @@ class Contradiction(msgspec.Struct):
     x: Prefs | NewPrefs
 
 
+class Hidden(msgspec.Struct):
+    _copy: int = 0
+
+
 class TestClasses:
     @pytest.mark.parametrize("cls", [dict, int, Shop(), "Shop", Foreign, enum.Enum])
     def test_a_class_of_another_kind_is_refused(self, cls):
@@ -550,6 +554,7 @@ class TestClasses:
             (Unserializable, "'deep' cannot be stored: <class .*Foreign"),
             (Unresolved, "at the top of a module"),
             (Contradiction, "'x' cannot be stored"),
+            (Hidden, "uses the name '_copy'; rename the field"),
         ],
     )
     def test_a_field_that_cannot_be_stored_is_named_in_the_error(self, cls, text):
