@@ -58,9 +58,10 @@ class ConnectionRegistry:
         observer: notified which sessions have connections; set before the first one is added.
         count_observer: called with 1 for a connection that was added and -1 for one that was
             removed; None for none.
+        lock: held while connections are added and removed; a child process has a new one.
     """
 
-    __slots__ = ("__weakref__", "_connections", "_lock", "count_observer", "observer")
+    __slots__ = ("__weakref__", "_connections", "count_observer", "lock", "observer")
 
     def __init__(self) -> None:
         self.after_fork()
@@ -71,11 +72,11 @@ class ConnectionRegistry:
     def after_fork(self) -> None:
         """Start without connections in a child process: those of the parent are not its own."""
         self._connections: dict[str, tuple[Connection, ...]] = {}
-        self._lock = threading.Lock()  # event loops of several threads may share an installation
+        self.lock = threading.Lock()  # event loops of several threads may share an installation
 
     def add(self, session_id: str, connection: Connection) -> None:
         """Add an open connection of a session."""
-        with self._lock:
+        with self.lock:
             known = self._connections.get(session_id, ())
             self._connections[session_id] = (*known, connection)
             if not known and self.observer is not None:
@@ -85,7 +86,7 @@ class ConnectionRegistry:
 
     def remove(self, session_id: str, connection: Connection) -> None:
         """Remove a connection. Idempotent."""
-        with self._lock:
+        with self.lock:
             known = self._connections.get(session_id, ())
             left = tuple(c for c in known if c is not connection)
             if left:

@@ -64,15 +64,15 @@ def test_a_forked_process_has_no_connections_of_its_parent():
     registry, observer = ConnectionRegistry(), Observer()
     registry.observer = observer
     registry.add("a", Open())
-    registry._lock.acquire()  # by another thread, which is not in the child
+    registry.lock.acquire()  # by another thread, which is not in the child
     child = os.fork()
     if child == 0:
-        free = registry._lock.acquire(timeout=0)
+        free = registry.lock.acquire(timeout=0)
         if free:
-            registry._lock.release()
+            registry.lock.release()
             registry.add("a", Open())
         os._exit(0 if (registry.total(), observer.opened_ids) == (1, ["a", "a"]) else 1)
-    registry._lock.release()
+    registry.lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert registry.total() == 1
 
