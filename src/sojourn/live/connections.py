@@ -72,7 +72,8 @@ class ConnectionRegistry:
     def after_fork(self) -> None:
         """Start without connections in a child process: those of the parent are not its own."""
         self._connections: dict[str, tuple[Connection, ...]] = {}
-        self.lock = threading.Lock()  # event loops of several threads may share an installation
+        # event loops of several threads may share an installation
+        self.lock: threading.Lock = threading.Lock()
 
     def add(self, session_id: str, connection: Connection) -> None:
         """Add an open connection of a session."""
