@@ -110,6 +110,9 @@ def test_more_records_than_a_batch_holds_are_created_and_deleted(runner, store, 
 
     async def check():
         records = [make_record() for _ in range(600)]
+        await store.create_many([make_record()])  # the scripts are loaded
+        await store.delete_many([bytes(16)])
+        admin.flushall()
         before = calls(admin)
         assert await store.create_many(records) == [True] * 600
         assert await store.delete_many([record.id for record in records]) == [True] * 600
