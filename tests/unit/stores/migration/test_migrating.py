@@ -37,6 +37,7 @@ from sojourn.stores.urls import open_store
 from sojourn.testing import FaultyStore
 from sojourn.testing.records import login, make_record, next_version, now, purge_all, save_login
 from sojourn.testing.visitor import Visitor
+from tests.support.broadcast_store import wait_until
 
 SECRET = "migrating-in-tests-3Xk8Vq1Rz6Wm"
 
@@ -446,13 +447,6 @@ def test_messages_reach_processes_with_the_old_the_new_and_both_stores(tmp_path,
         for name, store in receivers.items()
     ]
 
-    def wait_until(condition):
-        for _ in range(500):
-            if condition():
-                return
-            run(_short_sleep())
-        raise AssertionError((found, ready))
-
     wait_until(lambda: [len(each) for each in ready.values()] == [1, 1, 2])
     sender = migrating(SQLiteStore(path), open_store(valkey.url, realm="default", timeout=2.0))
     run(sender.publish("revoked", b"1" * 16))
@@ -466,12 +460,6 @@ def test_messages_reach_processes_with_the_old_the_new_and_both_stores(tmp_path,
         store.close()
 
 
-async def _short_sleep():
-    from sojourn._core.concurrency import sleep
-
-    await sleep(0.01)  # messages arrive in threads of the stores
-
-
 def test_a_move_closes_no_connection(tmp_path):
     """W5: deleting the old record is not announced as a revocation."""
     old = SQLiteStore(tmp_path / "old.db")
@@ -479,14 +467,12 @@ def test_a_move_closes_no_connection(tmp_path):
     run(old.create(record))
     messages, gaps = [], []
     subscription = old.subscribe(messages.append, lambda: gaps.append(1))
+    wait_until(lambda: gaps)  # messages before the first poll are not delivered
     new = MemoryStore()
     run(Mover(old, new).move(record.id))
     assert run(purge_all(old, now())) == 1  # the moved record
     run(old.publish("rotated", b"4" * 16))
-    for _ in range(300):
-        if messages:
-            break
-        run(_short_sleep())
+    wait_until(lambda: messages)
     assert {message.kind for message in messages} == {"rotated"}
     subscription.close()
     old.close()
