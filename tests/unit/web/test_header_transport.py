@@ -137,6 +137,16 @@ class TestHeader:
         assert other.rejected == ["forged"]
 
 
+def cpu_seconds(call):
+    """Return the CPU time of a call in this thread: the minimum of several, without other load."""
+    best = float("inf")
+    for _ in range(7):
+        started = time.thread_time()
+        call()
+        best = min(best, time.thread_time() - started)
+    return best
+
+
 class TestInvalid:
     @pytest.mark.parametrize(
         "value", ["x", "A" * 66, "../../etc/passwd", "%00", "ü" * 66, "A" * 65_536, "A, " * 20_000]
@@ -148,20 +158,27 @@ class TestInvalid:
         web = client.sessions.web
         web.read_header_ticket(web.classify("https", None, False), b"sid=x", read)
         client.rejected.clear()
-        started = time.perf_counter()
-        ticket = web.read_header_ticket(web.classify("https", None, False), None, read)
-        assert time.perf_counter() - started < 0.005
+
+        def read_ticket():
+            return web.read_header_ticket(web.classify("https", None, False), None, read)
+
+        ticket = read_ticket()
+        rejected = list(client.rejected)
+        assert cpu_seconds(read_ticket) < 0.005
         reason = "forged" if value == "A" * 66 else "malformed"
-        assert (ticket, client.rejected) == (None, [reason])
+        assert (ticket, rejected) == (None, [reason])
 
     @pytest.mark.parametrize("offered", ["sojourn-ticket.," * 4_000, "sojourn-ticket.a, " * 3_500])
     async def test_hostile_subprotocols_are_parsed_in_bounded_time(self, offered):
         """A19."""
         web = Sessions(store="memory://", transport="header").web
-        started = time.perf_counter()
         read = {"sec-websocket-protocol": offered}.get
-        assert web.read_header_ticket(web.classify("https", None, False), None, read) is None
-        assert time.perf_counter() - started < 0.005
+
+        def read_ticket():
+            return web.read_header_ticket(web.classify("https", None, False), None, read)
+
+        assert read_ticket() is None
+        assert cpu_seconds(read_ticket) < 0.005
 
     async def test_new_session_replaces_an_invalid_ticket(self, kind):
         client = Client(kind, transport=BOTH)
