@@ -148,26 +148,28 @@ async def test_a_failed_batch_fails_only_its_own_calls(server, batcher):
 async def test_the_deadline_starts_at_the_submission(server, batcher):
     """S12: a call that waited behind a slow batch has less time left."""
     server.open.clear()
-    began = time.monotonic()
+    times = [time.monotonic()]
     first = asyncio.ensure_future(batcher.submit(1))
+    times.append(time.monotonic())
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
+    times.append(time.monotonic())
     second = asyncio.ensure_future(batcher.submit(2))
-    await asyncio.sleep(0)
-    submitted = time.monotonic()
+    times.append(time.monotonic())
     await asyncio.sleep(0.1)  # the first batch takes that long
     server.open.set()
     await asyncio.gather(first, second)
-    assert server.deadlines[0] == pytest.approx(began + 1.0, abs=0.05)
-    assert server.deadlines[1] == pytest.approx(submitted + 1.0, abs=0.05)
+    assert times[0] + 1.0 <= server.deadlines[0] <= times[1] + 1.0
+    assert times[2] + 1.0 <= server.deadlines[1] <= times[3] + 1.0
 
 
 @under_loop
 async def test_the_deadline_of_calls_in_later_batches_starts_at_the_submission(server, batcher):
     """S12: whatever the number and duration of the batches before."""
     server.open.clear()
-    submitted = time.monotonic()
+    started = time.monotonic()
     calls = [asyncio.ensure_future(batcher.submit(n)) for n in range(2 * MAX_BATCH + 1)]
+    submitted = time.monotonic()
     while not server.batches:  # noqa: ASYNC110 - ticks are what this is about
         await asyncio.sleep(0)
     calls.append(asyncio.ensure_future(batcher.submit(-1)))
@@ -175,7 +177,7 @@ async def test_the_deadline_of_calls_in_later_batches_starts_at_the_submission(s
     server.open.set()
     await asyncio.gather(*calls, return_exceptions=True)
     assert [len(batch) for batch in server.batches] == [MAX_BATCH, MAX_BATCH, 2]
-    assert server.deadlines == pytest.approx([submitted + 1.0] * 3, abs=0.05)
+    assert all(started + 1.0 <= deadline <= submitted + 1.0 for deadline in server.deadlines)
 
 
 def test_closing_the_loop_cancels_waiting_calls():
