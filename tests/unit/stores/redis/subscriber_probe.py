@@ -1,5 +1,6 @@
 """SubscriberProbe: records the messages and gaps of a subscription."""
 
+import itertools
 import queue
 import time
 from contextlib import suppress
@@ -41,15 +42,18 @@ class SubscriberProbe:
         return before
 
     def until_watched(self, store, session_id):
-        """Publish changes of a session until one arrives: subscriptions are not confirmed."""
-        while True:
+        """Publish changes of a session until the latest arrives: subscriptions are not confirmed.
+
+        An earlier one may arrive late, and would be taken for a message of the test.
+        """
+        for version in itertools.count(1):
             with suppress(StoreUnavailable):  # the publisher must also detect a failover
-                run(store.publish("changed", session_id, version=1))
-            try:
-                found = self.received.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if found != "gap" and found.session_id == session_id:
-                break
-        while not self.received.empty():
-            self.received.get()
+                run(store.publish("changed", session_id, version=version))
+            with suppress(queue.Empty):
+                while True:
+                    found = self.received.get(timeout=0.1 * version)
+                    if found != "gap" and (found.session_id, found.version) == (
+                        session_id,
+                        version,
+                    ):
+                        return
