@@ -276,11 +276,11 @@ class TestFailure:
 
     async def test_a_hanging_history_does_not_exhaust_the_deadline(self):
         """S12: a request whose session has expired gets an empty session."""
-        world = make_world(store_timeout=0.4)
+        world = make_world(store_timeout=2.0)
         ticket = await log_in(world)
         world.clock.advance("31 minutes")
         world.store.hang("add_history")
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(1.9):
             session = await world.load(ticket)
         assert session.ended_reason == "expired (idle)"
         [failed] = world.emitted(StoreFailed)
@@ -288,10 +288,10 @@ class TestFailure:
 
     async def test_a_hanging_load_does_not_delay_a_revocation(self):
         """S12."""
-        world = make_world(store_timeout=0.4)
+        world = make_world(store_timeout=2.0)
         ticket = await log_in(world)
         world.store.hang("load", times=1)
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(1.9):
             assert await world.engine.revoker.revoke(ticket.session_id, "stolen")
         assert len(await history(world)) == 1
 
