@@ -110,7 +110,6 @@ OPTIONAL = {
     "flask_login": "sojourn.frameworks.flask",
     "guardpost": "sojourn.frameworks.blacksheep",
     "hiredis": "sojourn.stores.redis",
-    "hypothesis": "sojourn.testing",
     "jinja2": "sojourn.admin",
     "litestar": "sojourn.frameworks.litestar",
     "markupsafe": "sojourn._core.codec",
