@@ -171,10 +171,6 @@ class HistoryPage(NamedTuple):
 class Count(int):
     """A number of live sessions. As text, an estimate begins with ``~``.
 
-    Args:
-        number: of the sessions.
-        is_exact: False for an estimate.
-
     Attributes:
         is_exact: whether every session was counted.
     """
@@ -182,7 +178,12 @@ class Count(int):
     is_exact: bool
 
     def __new__(cls, number: int = 0, *, is_exact: bool = True) -> Self:
-        """Return a count."""
+        """Return a count.
+
+        Args:
+            number: of the sessions.
+            is_exact: False for an estimate.
+        """
         count = super().__new__(cls, number)
         count.is_exact = is_exact
         return count
