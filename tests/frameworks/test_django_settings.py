@@ -1,6 +1,8 @@
 """Django's settings as options, the system checks, single views, and the error of ``install``."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from django.apps import apps
@@ -247,3 +249,43 @@ def test_a_replaced_session_is_adopted(project, replacement):
     SessionMiddleware(view)(request)
     assert SessionStore(cookie).load() == (replacement or {})
     assert SessionStore(cookie).exists(cookie) is (replacement is not None)
+
+
+PROJECT = """
+import sys
+for package in ("jinja2", "markupsafe", "ua_parser", "ua_parser_builtins"):
+    sys.modules[package] = None  # importing it raises ModuleNotFoundError
+import django
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=[
+        "django.contrib.admin",
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.messages",
+        "django.contrib.sessions",
+        "sojourn.frameworks.django",
+    ],
+    SESSION_ENGINE="sojourn.frameworks.django",
+    SOJOURN={"store": "memory://"},
+)
+django.setup()
+from sojourn.errors import ConfigurationError
+from sojourn.frameworks.django import admin, device_page
+for pages in (admin, device_page):
+    try:
+        pages.urls()
+    except ConfigurationError as error:
+        print(error)
+"""
+
+
+def test_a_project_with_djangos_admin_needs_no_package_of_the_admin_pages():
+    """Django's admin imports the module ``admin`` of each application of the project."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PROJECT], capture_output=True, text=True, check=False
+    )
+    assert answer.stderr == ""
+    missing = "sojourn.admin needs the package jinja2: pip install 'sojourn[admin]'\n"
+    assert answer.stdout == 2 * missing

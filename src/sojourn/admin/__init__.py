@@ -155,6 +155,14 @@ def device_page(
     return pages.application()
 
 
+def check_packages() -> None:
+    """Raise ``ConfigurationError`` if a package of ``sojourn[admin]`` is not installed."""
+    try:
+        from sojourn.admin import sessions_admin  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_package(error) from error
+
+
 def _check_login_url(url: str | None) -> None:
     if url is not None and not (url and url.isascii() and url.isprintable() and " " not in url):
         raise ConfigurationError(

@@ -38,7 +38,7 @@ __all__ = [
 if not typing.TYPE_CHECKING:
     _APP_SUITE = "sojourn.testing.app_suite"
 
-    #: The modules of the names that are imported when they are first used, because they need pytest.
+    #: The modules of the names that need pytest, which are imported when they are first used.
     _MODULES = {
         "AppSuite": _APP_SUITE,
         "Browser": f"{_APP_SUITE}.served_app",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
@@ -22,13 +22,17 @@ from sojourn.admin.request import (
     read_length,
     usable_session,
 )
-from sojourn.admin.response import AdminResponse
-from sojourn.admin.sessions_admin import Permission
-from sojourn.admin.web_application import WebApplication
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.django.settings import get_sessions
 from sojourn.frameworks.django.views import get_session
 from sojourn.session import Session
+
+# Not at run time: Django's admin imports this module of every project with sojourn in
+# INSTALLED_APPS, also where the packages of `sojourn[admin]` are absent.
+if TYPE_CHECKING:
+    from sojourn.admin.response import AdminResponse
+    from sojourn.admin.sessions_admin import Permission
+    from sojourn.admin.web_application import WebApplication
 
 #: The permissions of ``django.contrib.sessions``, which its migration creates.
 VIEW: Final = "sessions.view_session"
@@ -87,6 +91,8 @@ def urls(application: WebApplication | None = None) -> tuple[Sequence[Any], str]
 def make_view(application: WebApplication | None) -> Callable[..., HttpResponse]:
     """Return the view of all pages; visitors who are not logged in are sent to the login."""
     created: list[WebApplication] = [] if application is None else [application]
+    if application is None:
+        admin.check_packages()
 
     from django.contrib.auth.views import redirect_to_login  # imports models: needs settings
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -12,9 +12,11 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from sojourn import admin
-from sojourn.admin.web_application import WebApplication
 from sojourn.frameworks.django.admin import respond
 from sojourn.frameworks.django.settings import get_sessions
+
+if TYPE_CHECKING:
+    from sojourn.admin.web_application import WebApplication
 
 
 def urls(application: WebApplication | None = None) -> tuple[list[Any], str]:
@@ -36,6 +38,8 @@ def urls(application: WebApplication | None = None) -> tuple[list[Any], str]:
 def make_view(application: WebApplication | None) -> Any:
     """Return the view of all pages, a function."""
     created: list[WebApplication] = [] if application is None else [application]
+    if application is None:
+        admin.check_packages()
 
     def show(request: HttpRequest, page: str = "") -> HttpResponse:
         if not created:  # not at import: settings may not be complete while URLs are loaded
