@@ -52,6 +52,14 @@ def a_revocation_does_not_reach_the_cache_of_its_own_process(discard):
     return faulty
 
 
+@canary("N2", "sojourn._core.context:CoreContext.discard_from_memory", tests="record_cache")
+def a_session_that_another_process_has_ended_stays_in_the_cache(discard_from_memory):
+    def faulty(self, session_id):
+        pass
+
+    return faulty
+
+
 @canary("N2", f"{CACHE}.put", tests=TESTS)
 def a_load_in_progress_caches_a_revoked_session(put):
     def faulty(self, reservation, record):

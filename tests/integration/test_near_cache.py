@@ -194,6 +194,23 @@ async def test_lost_message_delays_a_revocation_by_the_stated_time(short):
             proxy.cut()
 
 
+async def test_a_second_revocation_takes_effect_in_its_own_process(long):
+    """N2: the message of the first one, in another process, is late."""
+    a, b, proxy = long
+    async with Visitor() as visitor, Visitor() as administrator:
+        await visitor.begin(a)
+        await visitor.warm(b)
+        proxy.silent = True
+        try:
+            await administrator.get(a, f"/do/revoke?id={visitor.id}")
+            assert await visitor.is_alive(b)
+            await administrator.get(b, f"/do/revoke?id={visitor.id}")
+            assert not await visitor.is_alive(b)
+        finally:
+            proxy.silent = False
+            proxy.cut()
+
+
 @pytest.mark.slow  # eight seconds
 async def test_broken_subscription_delays_a_revocation_by_the_stated_time(short):
     """N2: the connections break while the message is published."""

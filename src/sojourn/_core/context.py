@@ -105,9 +105,14 @@ class CoreContext(msgspec.Struct, frozen=True, kw_only=True):
                     raise
 
     def discard_from_memory(self, session_id: bytes) -> None:
-        """Remove a session from the near cache, because this process has written it."""
+        """Remove a session from the near cache, because this process has written or ended it."""
         if self.near_cache is not None:
             self.near_cache.discard(session_id)
+
+    def clear_memory(self) -> None:
+        """Remove every session from the near cache, because this process has ended several."""
+        if self.near_cache is not None:
+            self.near_cache.clear()
 
     async def check_keys(self, deadline: Deadline) -> None:
         """Check the keys at the first contact with the store; see ``KeyFingerprintCheck.run``."""

@@ -44,3 +44,7 @@ class RecordCache(Protocol):
     def discard(self, session_id: bytes) -> None:
         """Remove a session, and do not cache what a load in progress returns."""
         ...
+
+    def clear(self) -> None:
+        """Discard every session."""
+        ...

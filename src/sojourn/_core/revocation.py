@@ -107,6 +107,8 @@ class Revoker:
             existed = await self._store.delete(session_id)
         except StoreError as error:
             self._context.raise_store_error("delete", session_id, error)
+        finally:  # also if another process has ended it and its message is late (law N2)
+            self._context.discard_from_memory(session_id)
         if existed:
             records = {} if record is None else {session_id: record}
             await self.report([session_id], reason, actor=actor, records=records)
@@ -279,6 +281,8 @@ class Revoker:
         except StoreError as failed:
             error = failed
             self._context.report_store_error("revoke", b"", failed)
+        finally:  # also of sessions that another process has ended: they are not listed (law N2)
+            self._context.clear_memory()
         if revoked:
             await self.report(revoked, reason, actor=actor, records=records)
         if error is not None:
@@ -361,6 +365,7 @@ class Revoker:
             await store.invalidate_all(before)
         except StoreError as error:
             self._context.report_store_error("revoke", b"", error)
+            self._context.clear_memory()  # the cutoff may have been set
             raise _incomplete([], None, cutoff_set=False) from error
         self._context.connections.all_sessions_ended(before, reason)
         self._context.dispatcher.emit(Revoked("", reason, actor, before))

@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from sojourn._core.record_cache import Reservation
-from sojourn.errors import StoreUnavailable
+from sojourn.errors import StoreError, StoreUnavailable
 from sojourn.events import Read
 from sojourn.record import FOREVER
 from sojourn.session import create_session
-from tests.unit.core.engine_harness import Browser, World, end_of_request
+from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +36,10 @@ class Cache:
 
     def discard(self, session_id):
         self.discarded.append(session_id)
+        self.records.pop(session_id, None)
+
+    def clear(self):
+        self.records.clear()
 
 
 def cached_world(**options):
@@ -169,11 +173,62 @@ async def test_a_written_session_is_discarded_from_the_cache(change):
     assert world.cache.discarded == [ticket.session_id]
 
 
+REVOCATIONS = ["logout", "revoke", "revoke_user", "revoke_all"]
+
+
+async def revoke(world, session, how):
+    revoker = world.engine.engine.revoker
+    session_id = bytes.fromhex(session.id)
+    if how == "logout":
+        session.logout()
+        await end_of_request(session)
+    elif how == "revoke":
+        await revoker.revoke(session_id, "stolen")
+    elif how == "revoke_user":
+        await revoker.revoke_indexed("user:ada", "stolen", keep=None, actor=None)
+    else:
+        await revoker.revoke_all("stolen", actor=None)
+
+
+async def logged_in(world):
+    """Return the ticket and the session of a user, whose record is in memory."""
+    session = await world.load(await cached(world), CLIENT)
+    session.login("ada")
+    await end_of_request(session)
+    ticket = ticket_of(session)
+    session = await world.load(ticket, CLIENT)
+    assert world.engine.load_from_memory(ticket, CLIENT) is not None
+    return ticket, session
+
+
+@pytest.mark.parametrize("how", [how for how in REVOCATIONS if how != "revoke_all"])
+async def test_a_revocation_discards_a_session_that_another_process_has_ended(how):
+    """N2: the message of the other process may be late or lost."""
+    world = cached_world()
+    ticket, session = await logged_in(world)
+    await world.memory.delete(ticket.session_id)
+    await revoke(world, session, how)
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
+@pytest.mark.parametrize("how", REVOCATIONS)
+async def test_a_revocation_that_fails_discards_what_it_may_have_ended(how):
+    """N2."""
+    world = cached_world()
+    ticket, session = await logged_in(world)
+    world.store.fail("delete", "delete_many", "invalidate_all", after=True)
+    with pytest.raises(StoreError):
+        await revoke(world, session, how)
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
 async def test_a_change_of_a_cached_session_is_replayed_on_the_newest_record():
     """N4."""
     world = cached_world()
     ticket = await cached(world)
+    cached_record = await world.record(ticket)
     await world.concurrent_write(ticket, b=2)
+    world.cache.records[ticket.session_id] = cached_record
     session = create_session(world.engine.load_from_memory(ticket, CLIENT), world.engine.engine)
     assert session == {"a": 1}
     session["a"] = 3
