@@ -24,8 +24,10 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 #: Types of values that can be changed in place after they were read.
 MUTABLE: Final = frozenset({list, dict, set})
 
-#: Deeper values are rejected, also a list that contains itself.
+#: Containers inside of each other; more are rejected, also a list that contains itself.
 MAX_DEPTH: Final = 64
+
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 
 _SET, _FROZENSET, _DATETIME, _DATE, _TIME, _TIMEDELTA, _UUID, _DECIMAL, _BIGINT = range(1, 10)
 _MARKUP: Final = 10
@@ -35,7 +37,7 @@ class Encoder(Protocol):
     """Encodes the value of a key, as ``encode`` does."""
 
     def __call__(self, key: str, value: object, /, *, depth: int = 0) -> bytes:
-        """Return the encoded value; ``depth`` is that of the place of the value."""
+        """Return the encoded value; ``depth`` is the number of containers around it."""
         ...
 
 
@@ -80,7 +82,7 @@ def encode(key: str, value: object, *, depth: int = 0) -> bytes:
     Args:
         key: the session key, for the error message only.
         value: any value of the types named in ``NotSerializable``.
-        depth: of the value inside the key's value.
+        depth: the number of containers of the key's value that are around the value.
 
     Raises:
         NotSerializable: the value, or something inside it, is of another type.
@@ -139,7 +141,7 @@ def _prepare(value: Any, path: str, depth: int, *, thorough: bool = False) -> An
     kind = type(value)
     if kind in _PLAIN:
         return _prepare_plain(value, path) if thorough else value
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH and issubclass(kind, _CONTAINERS):
         raise _Refused(path, kind, f"values nested more than {MAX_DEPTH} levels deep")
     deeper = depth + 1
     if kind is dict:

@@ -163,7 +163,7 @@ def _check(key: str, path: str, value: object, depth: int) -> None:
             raise _refused(key, path, kind, reason)
     elif kind not in _CONTAINERS:
         raise _refused(key, path, kind)
-    elif depth <= MAX_DEPTH:  # what is nested deeper is rejected by the codec
+    elif depth < MAX_DEPTH:  # what is nested deeper is rejected by the codec
         for name, item in _items(key, path, value):
             _check(key, f"{path}[{name!r}]", item, depth + 1)
 

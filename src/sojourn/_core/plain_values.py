@@ -46,7 +46,7 @@ class _ContainerConversion:
         kind = type(value)
         if not issubclass(kind, dict | list | tuple):
             return to_plain(value)
-        self._too_deep = self._too_deep or depth > MAX_DEPTH
+        self._too_deep = self._too_deep or depth >= MAX_DEPTH
         if self._too_deep:
             return value
         deeper = depth + 1

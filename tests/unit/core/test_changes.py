@@ -1008,6 +1008,20 @@ class TestPaths:
         tracker.modified()
         assert list(tracker.take_operations()[0].keys) == ["shallow"]
 
+    @pytest.mark.parametrize(
+        ("act", "items"), [(ChangeTracker.append, [1]), (ChangeTracker.add, {1})]
+    )
+    def test_the_container_at_a_path_counts_for_the_depth_limit(self, act, items):
+        """B-55: 63 dicts and a list are 64 levels, as those of an assigned value."""
+        tracker = tracker_of()
+        act(tracker, "key", items, ("a",) * 63)
+        assigned = tracker.get("key")
+        tracker.set("copy", assigned)
+        with pytest.raises(NotSerializable):
+            act(tracker, "deep", items, ("a",) * 64)
+        with pytest.raises(NotSerializable):
+            tracker.set("deep", [assigned])
+
 
 class TestDiscard:
     def test_discarding_an_absent_member_is_replayed(self):

@@ -131,7 +131,7 @@ def test_every_field_is_restored():
         ({1: "x"}, "", int),
         ({"a": {None: 1}}, "['a']", type(None)),
         (object(), "", object),
-        (nested(b"x", MAX_DEPTH + 1), "[0]" * (MAX_DEPTH + 1), bytes),
+        (nested(b"x", MAX_DEPTH), "[0]" * MAX_DEPTH, bytes),
     ],
 )
 def test_a_value_that_json_cannot_represent_is_refused(value, path, kind):
@@ -242,9 +242,9 @@ def test_a_dict_of_another_form_is_unreadable(value):
         ),
         (changed("metadata", verifier="AQ=="), "a field of the metadata is out of range"),
         (changed("state", cart=b"x"), "session['cart'] cannot hold a value of type bytes"),
-        (changed("state", cart=nested(1, MAX_DEPTH + 2)), "session['cart']"),
+        (changed("state", cart=nested(1, MAX_DEPTH + 1)), "session['cart']"),
         (changed("metadata", reserved={"auth": b"x"}), "session['auth'] cannot hold"),
-        (changed("metadata", reserved={"auth": nested(1, MAX_DEPTH + 2)}), "session['auth']"),
+        (changed("metadata", reserved={"auth": nested(1, MAX_DEPTH + 1)}), "session['auth']"),
     ],
 )
 def test_the_error_names_the_unreadable_entry(value, text):
@@ -253,6 +253,12 @@ def test_the_error_names_the_unreadable_entry(value, text):
         UnreadableRecord, match=f"expected a dict of JSON format 1: {re.escape(text)}"
     ):
         from_json(RECORD.id, value)
+
+
+def test_the_deepest_value_is_readable():
+    """B-55: as deep as in every other store."""
+    deepest = changed("state", cart=nested(1, MAX_DEPTH))
+    assert to_json(from_json(RECORD.id, deepest)) == deepest
 
 
 def test_additional_entries_are_ignored():

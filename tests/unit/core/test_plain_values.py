@@ -142,11 +142,13 @@ def test_a_value_that_contains_itself_twice_is_refused_at_once(value):
 
 def test_a_scalar_at_the_greatest_depth_becomes_plain():
     value = Text("a")
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         value = Token(a=value)
     plain = to_plain_containers([value["a"], Token(b=1)])
     assert [type(each) for each in plain] == [dict, dict]
     assert encode("x", plain)
+    with pytest.raises(NotSerializable, match="nested more than 64 levels"):
+        encode("x", to_plain_containers([value]))
 
 
 @pytest.mark.parametrize("value", [{"a": object()}, [object()]])
