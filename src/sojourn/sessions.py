@@ -238,11 +238,27 @@ class Usage:
 class Sessions(Generic[S]):
     """One installation: a store, a key ring, a cookie and limits.
 
-    ``sojourn.install`` creates it; create it yourself for a bare ASGI or WSGI callable.
+    ``sojourn.install`` creates it; create it yourself for a bare ASGI or WSGI callable. A verb that
+    reaches the store raises ``StoreUnavailable`` if the store does not answer, and another
+    ``StoreError`` if an operator must act.
 
     Args:
         state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
         options: the fields of ``sojourn.config.Options``; all have defaults.
+
+    Attributes:
+        config: the options, with their defaults.
+        store: holds the records.
+        web: the web layer, for adapters.
+        engine: loads and commits, for adapters and tools.
+        dispatcher: counts events and calls listeners; see ``on``.
+        connections: the open connections of this process.
+        broadcaster: reaches other processes; None if the store has no broadcast.
+        near_cache_subscriber: of ``near_cache``; None without the option.
+        session_keys: names sessions to server code, such as Django's.
+        remembered_logins: checks cookies of other libraries for "remember me".
+        route_decorator: of the framework in which this is installed; None for none.
+        purger: removes expired records in the background; None if the store does.
 
     Raises:
         ConfigurationError: an option is unknown or wrong; the text says what to do.

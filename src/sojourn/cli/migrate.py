@@ -164,7 +164,7 @@ def _read_users(path: Path | None) -> list[str]:
 
 
 def _check_distinct(old: str, new: str, realm: str) -> None:
-    """Refuse two URLs of one store, from which the sessions would be moved without an end.
+    """Refuse two URLs of one store, between which sessions would be moved endlessly.
 
     Raises:
         ConfigurationError: a record that was created in one is in the other.

@@ -34,7 +34,7 @@ DEFAULT_STORE: Final = "sqlite:///.sojourn/sessions.db"
 
 DEFAULT_REALM: Final = "default"
 
-#: A wrong path may name a large file, or a device without an end.
+#: A wrong path may name a large file, or an endless device.
 MAX_SECRET_FILE_BYTES: Final = 65_536
 
 _STORE_VARIABLE: Final = "SOJOURN_STORE"
@@ -162,7 +162,7 @@ class Target:
 
     @cached_property
     def console(self) -> Console:
-        """The console of the standard output. Escape foreign text with ``text.printable``."""
+        """The console of the standard output. Escape foreign text with ``formatting.printable``."""
         return make_console(stderr=False)
 
     @cached_property
@@ -293,7 +293,7 @@ def read_secret_file(path: Path) -> tuple[bytes, ...]:
         raise ConfigurationError(
             f"the secret file {path} cannot be read: {error.strerror}"
         ) from error
-    if len(data) > MAX_SECRET_FILE_BYTES:  # such as a device without an end
+    if len(data) > MAX_SECRET_FILE_BYTES:  # such as an endless device
         raise ConfigurationError(
             f"the secret file {path} has more than {MAX_SECRET_FILE_BYTES:,} bytes; expected "
             "secrets, separated by commas or lines"

@@ -13,7 +13,7 @@ LOGGED_IN: Final = "logged in again"
 
 
 class Connection(Protocol):
-    """An open connection of a session: a WebSocket, later an event stream.
+    """An open connection of a session: a WebSocket.
 
     Methods return without waiting and may be called from any thread, more than once.
     """

@@ -29,6 +29,13 @@ _MAX_REMOVED: Final = 2
 
 
 class _Entry(NamedTuple):
+    """A record in memory.
+
+    Attributes:
+        monotonic, wall: when its load started, in seconds by both clocks.
+        size: estimated bytes of memory.
+    """
+
     record: Record
     monotonic: float
     wall: float

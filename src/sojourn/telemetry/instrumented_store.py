@@ -84,10 +84,14 @@ class StoreCallObservers(Protocol):
 
 
 class _Load(Protocol):
+    """The type of ``Store.load``."""
+
     async def __call__(self, session_id: bytes) -> Record | None: ...
 
 
 class _Save(Protocol):
+    """The type of ``Store.save``."""
+
     async def __call__(self, record: Record, expected_version: int) -> SaveResult: ...
 
 

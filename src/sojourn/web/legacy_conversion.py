@@ -139,7 +139,7 @@ class LegacyConversion:
         now = self._engine.clock()
         for reader, find in self._readers:
             values = find(cookies)
-            # Several may be an attacker's, as with our own cookie (law A8).
+            # Several may be an attacker's, as with the session cookie (law A8).
             if len(values) != 1 or len(values[0]) > MAX_COOKIE_BYTES:
                 continue
             value = values[0]

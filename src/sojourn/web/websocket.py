@@ -71,7 +71,7 @@ _ENDINGS: Final = (SocketEnded, SessionGone, SessionRequired, RecentAuthRequired
 
 
 class WebSocketConnection(SessionLifecycle):
-    """One WebSocket; the ``Request`` of its lifecycle.
+    """One WebSocket.
 
     The socket has the session of the page that opened it (law W1). Changes are committed before
     each message that the handler sends, each time it waits for the next message, and at the close

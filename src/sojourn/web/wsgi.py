@@ -153,7 +153,7 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
 
 
 class WSGIExchange(SessionLifecycle):
-    """One request and its response; the ``Request`` of its lifecycle.
+    """One request and its response.
 
     It is the iterable that the server gets, and therefore closes.
 

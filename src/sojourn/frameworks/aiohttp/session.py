@@ -8,6 +8,8 @@ from sojourn.session import NullSession, Session
 
 
 class _Members(Session[Any]):
+    """The members that both classes add."""
+
     __slots__ = ()
 
     @property

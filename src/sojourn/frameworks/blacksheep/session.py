@@ -12,6 +12,8 @@ from sojourn.session import NullSession, Session
 class _Members(  # pyright: ignore[reportIncompatibleMethodOverride] # a mapping's `get` and `update`
     Session[Any], SessionOfBlackSheep
 ):
+    """The members that both classes add."""
+
     __slots__ = ()
 
     @property

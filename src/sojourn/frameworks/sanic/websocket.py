@@ -97,7 +97,7 @@ class SanicSocket(WebSocketConnection):
         session = await super().load(on_store_failure)
         copy = self.working_copy
         assert copy is not None  # noqa: S101 - set with the session
-        copy.mark_response_started()  # the handshake is answered without our headers
+        copy.mark_response_started()  # the handshake is answered without the session's headers
         self._request.ctx.session = session
         return session
 

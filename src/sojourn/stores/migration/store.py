@@ -71,7 +71,7 @@ class MigratingStore:
         self._timeout = 2.0
         self._purges_new = False
         # Without a user index in the old store, the core logs in by `save`; the new store needs the
-        # names none the less, because later it lists the sessions.
+        # names nevertheless, because later it lists the sessions.
         self._indexes_saves = isinstance(new, SupportsUserIndex) and not isinstance(
             old, SupportsUserIndex
         )

@@ -38,7 +38,8 @@ _random: Final = secrets.SystemRandom()
 #: The part of the timeout for connecting to a server that failed.
 _PROBE_TIMEOUT: Final = 0.25
 
-#: Seconds for that at the least: a new connection takes several round trips and a new process.
+#: The least number of seconds for that: a new connection takes several round trips and starts a
+#: process of the server.
 _MIN_PROBE_TIMEOUT: Final = 0.1
 
 #: How often a transaction that the server rolled back is repeated.

@@ -60,7 +60,7 @@ class Lister:
         return ListPage(records, result.ntuples - len(records), _next_cursor(result, limit))
 
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs; see ``SupportsListing``."""
+        """Return a page of cutoffs; see ``SupportsCutoffListing``."""
         after = parse_id_cursor(cursor)  # a digest, which has the size of an ID
         cutoffs: list[tuple[str, int]] = []
         if not cursor:

@@ -118,7 +118,7 @@ def as_server_error(error: Exception) -> ServerError:
 
 
 def translate(error: Exception, *, is_connected: bool) -> Exception:
-    """Return our error for one of redis-py's; the error itself if it is none of redis-py's."""
+    """Return the store's error for one of redis-py's; any other error unchanged."""
     if isinstance(error, _ERROR_REPLIES):
         return as_server_error(error)
     if not isinstance(error, CONNECTION_ERRORS):

@@ -150,7 +150,7 @@ class Counter:
 
 
 def _is_live(head: bytes, now: int, not_before: int) -> bool:
-    """Return whether the begin of a value is that of a live session.
+    """Return whether a value, given its first bytes, is that of a live session.
 
     Args:
         head: ``_HEAD_BYTES`` of the value; fewer if it is damaged, empty if there is none.

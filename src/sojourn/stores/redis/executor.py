@@ -33,7 +33,7 @@ logger: logging.Logger = logging.getLogger("sojourn")
 #: The part of the timeout for connecting to a server that failed.
 _PROBE_TIMEOUT: Final = 0.1
 
-#: Seconds for that at the least: a new connection takes two round trips.
+#: The least number of seconds for that: a new connection takes two round trips.
 _MIN_PROBE_TIMEOUT: Final = 0.05
 
 

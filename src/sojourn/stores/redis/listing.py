@@ -72,7 +72,7 @@ class Lister:
         return ListPage(records, unreadable, cursor, is_ordered=False)
 
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs; see ``SupportsListing``. Keys have digests of names only."""
+        """Return a page of cutoffs, without names: the keys have digests of them only."""
         cutoffs: list[tuple[str, int]] = []
         if not cursor:
             key = self._keys.cutoff(self._tags[0])

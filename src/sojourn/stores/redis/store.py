@@ -227,7 +227,7 @@ class RedisStore:
         return await self._lister.list_page(cursor, limit)
 
     async def list_cutoffs(self, cursor: str, limit: int) -> CutoffPage:
-        """Return a page of cutoffs; see ``SupportsListing``."""
+        """Return a page of cutoffs; see ``SupportsCutoffListing``."""
         return await self._lister.list_cutoffs(cursor, limit)
 
     # SupportsCount

@@ -21,7 +21,7 @@ class AppTests:
         protocol: how applications of the framework are served; "own" for a framework with a server
             of its own, whose class overrides ``make_driver`` and ``closed_response``.
         answers_errors: the framework turns an exception of a handler into a response, whose headers
-            pass our middleware; otherwise the server does.
+            pass the session middleware; otherwise the server does.
     """
 
     protocol: ClassVar[Literal["asgi", "wsgi", "own"]] = "asgi"
