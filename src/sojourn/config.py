@@ -44,9 +44,8 @@ from sojourn.web.cookies import CookieSettings
 from sojourn.web.header_transport import TransportName, header_transport
 from sojourn.web.installation import OnError, OnStoreFailure, WebConfig
 from sojourn.web.legacy_reader import LegacyReader
-from sojourn.web.origin import check_protect
+from sojourn.web.origin import check_protect, validate_origins
 from sojourn.web.paths import Patterns
-from sojourn.web.transport import validate_origins
 
 __all__ = [
     "OPTIONS",

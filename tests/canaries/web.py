@@ -139,7 +139,7 @@ def a_response_with_the_cookie_is_cached(header):
 
 @canary(
     "W1, B-43",
-    "sojourn.web.transport:origin_allowed",
+    "sojourn.web.origin:origin_allowed",
     tests="web/test_websocket.py security/test_sockets",
 )
 def every_origin_opens_a_socket(origin_allowed):

@@ -1,10 +1,11 @@
-"""Cross-origin protection: check ``Sec-Fetch-Site`` and ``Origin`` of requests with unsafe methods.
+"""Cross-origin protection: checks the pages that send unsafe requests and open WebSockets.
 
-Safe methods pass, so their handlers must not change anything (ASVS 3.5.3).
+Requests with safe methods pass, so their handlers must not change anything (ASVS 3.5.3).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from enum import Enum
 from http import HTTPStatus
@@ -13,11 +14,16 @@ from typing import Final
 from sojourn.errors import ConfigurationError
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import error_response
-from sojourn.web.transport import origin_allowed
+from sojourn.web.transport import ENCRYPTED
 
 _REFUSAL_HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"vary", b"Sec-Fetch-Site, Origin, Cookie"),
+)
+
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+_ORIGIN: Final = re.compile(
+    r"([a-z][a-z0-9+.-]*)://((?:[a-z0-9_-]+\.)*[a-z0-9_-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 )
 
 #: RFC 9110 9.2.1. Methods are case-sensitive: "get" is not safe.
@@ -127,3 +133,67 @@ def refusal_response(refusal: Refusal, accept: bytes | None = None) -> tuple[Raw
     """
     detail = f"This request was refused because {refusal.value}. {refusal.remedy}"
     return error_response(HTTPStatus.FORBIDDEN, detail, accept, _REFUSAL_HEADERS)
+
+
+def origin_allowed(
+    origin: str | None, scheme: str, *, host: str | None, allowed: Collection[str], local: bool
+) -> bool:
+    """Return whether the origin of a WebSocket handshake is allowed (ASVS 4.4.2, B-43).
+
+    Browsers send cookies with handshakes from any site, without a preflight request. This check is
+    the only protection against cross-site WebSocket hijacking.
+
+    The application's own origin has the requested host and a matching scheme: https for wss; http
+    or https for ws, because browsers let an https page open ws only to a proxy that terminates TLS.
+
+    Args:
+        origin: the Origin header; None if absent, as from most clients that are not browsers.
+        scheme: ws or wss, or their http equivalents, in lower case.
+        host: the Host header.
+        allowed: further origins, from ``validate_origins``; ``"*"`` allows all.
+        local: the transport is LOCAL, where tools and test clients need not send an Origin.
+    """
+    if "*" in allowed:
+        return True
+    if origin is None:
+        return local
+    origin = origin.lower()
+    if origin in allowed:
+        return True
+    if not host:
+        return False
+    page_schemes = ("https",) if scheme in ENCRYPTED else ("http", "https")
+    return any(origin == _serialise(page, host.lower()) for page in page_schemes)
+
+
+def validate_origins(origins: Collection[str]) -> frozenset[str]:
+    """Return the origins as browsers serialise them: lower case, no default port.
+
+    Raises:
+        ConfigurationError: an entry could not equal any Origin header.
+    """
+    return frozenset(map(_origin, [origins] if isinstance(origins, str) else origins))
+
+
+def _origin(text: str) -> str:
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None:
+        raise ConfigurationError(
+            f"allowed_origins holds origins such as 'https://example.com' or "
+            f"'http://localhost:3000', with a scheme and without path or trailing slash, or '*'; "
+            f"found {text!r}"
+        )
+    scheme, host, port = found.groups(default="")
+    if scheme in ("ws", "wss"):
+        raise ConfigurationError(
+            f"allowed_origins holds the origins of pages, found {text!r}; write "
+            f"'{scheme.replace('ws', 'http')}://{host}{port}'"
+        )
+    return _serialise(scheme, host + port)
+
+
+def _serialise(scheme: str, host: str) -> str:
+    """Serialise an origin as browsers do (RFC 6454 6.2): without a default port."""
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ':'))}"

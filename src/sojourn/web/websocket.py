@@ -42,7 +42,8 @@ from sojourn.web.header_transport import (
 )
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.lifecycle import SessionLifecycle
-from sojourn.web.transport import Transport, origin_allowed
+from sojourn.web.origin import origin_allowed
+from sojourn.web.transport import Transport
 from sojourn.web.websocket_close import SocketEnded, WebSocketCloser, close_reason
 
 #: Close codes "policy violation", "internal error" and "try again later" (RFC 6455 7.4.1 and the

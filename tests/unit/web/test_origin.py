@@ -1,12 +1,19 @@
-"""Cross-origin protection: which unsafe requests are accepted, by the origin of the page."""
+"""Cross-origin protection: which unsafe requests and handshakes are accepted, by their page."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import ConfigurationError
-from sojourn.web.origin import SAFE_METHODS, Refusal, check_protect, check_request, refusal_response
-from sojourn.web.transport import validate_origins
+from sojourn.web.origin import (
+    SAFE_METHODS,
+    Refusal,
+    check_protect,
+    check_request,
+    origin_allowed,
+    refusal_response,
+    validate_origins,
+)
 
 HOST = "shop.example.com"
 OURS, SIBLING, FOREIGN = f"https://{HOST}", "https://blog.example.com", "https://evil.test"
@@ -135,3 +142,97 @@ def test_protect_with_all_origins_allowed_is_refused():
         check_protect(protect=True, allowed_origins=validate_origins("*"))
     assert check_protect(protect=True, allowed_origins=ALLOWED) is True
     assert check_protect(protect=False, allowed_origins=validate_origins("*")) is False
+
+
+def allowed(origin, scheme="wss", host="example.com", extra=(), *, local=False):
+    return origin_allowed(origin, scheme, host=host, allowed=validate_origins(extra), local=local)
+
+
+class TestHandshake:
+    """ASVS 4.4.2, B-43, W1: which pages may open a WebSocket with the visitor's cookie."""
+
+    @pytest.mark.parametrize(
+        ("origin", "scheme", "host"),
+        [
+            ("https://example.com", "wss", "example.com"),
+            ("https://example.com", "https", "example.com"),
+            ("https://example.com", "wss", "example.com:443"),
+            ("https://example.com:8443", "wss", "example.com:8443"),
+            ("https://example.com", "wss", "EXAMPLE.com"),
+            ("http://localhost:8000", "ws", "localhost:8000"),
+            ("http://example.com", "ws", "example.com"),
+            ("http://example.com", "ws", "example.com:80"),
+            ("http://[::1]:8000", "ws", "[::1]:8000"),
+            ("https://example.com", "ws", "example.com"),
+        ],
+    )
+    def test_same_origin_is_allowed(self, origin, scheme, host):
+        """The last row: a TLS proxy that sends no X-Forwarded-Proto."""
+        assert allowed(origin, scheme, host)
+
+    @pytest.mark.parametrize(
+        ("origin", "scheme", "host"),
+        [
+            ("https://evil.example", "wss", "example.com"),
+            ("https://sub.example.com", "wss", "example.com"),
+            ("https://example.com.evil.example", "wss", "example.com"),
+            ("https://evil.example/example.com", "wss", "example.com"),
+            ("http://example.com", "wss", "example.com"),
+            ("http://example.com:443", "wss", "example.com"),
+            ("https://example.com:8443", "wss", "example.com"),
+            ("https://example.com", "wss", "example.com:8443"),
+            ("https://example.com", "wss", "example.com:80"),
+            ("http://localhost:3000", "ws", "localhost:8000"),
+            ("http://localhost", "ws", "127.0.0.1"),
+            ("https://example.com", "wss", None),
+            ("https://", "wss", ""),
+            ("", "wss", "example.com"),
+            ("null", "wss", "example.com"),
+            ("null", "wss", "null"),
+            ("https://example.com, https://evil.example", "wss", "example.com"),
+        ],
+    )
+    def test_other_origin_is_refused(self, origin, scheme, host):
+        assert not allowed(origin, scheme, host)
+        assert not allowed(origin, scheme, host, local=True)
+
+    def test_absent_origin_is_allowed_for_local_clients_only(self):
+        assert not allowed(None)
+        assert allowed(None, "ws", "localhost:8000", local=True)
+
+    def test_allowed_origins_are_accepted(self):
+        listed = ["https://Shop.example", "https://app.example:443", "capacitor://localhost"]
+        assert allowed("https://shop.example", extra=listed)
+        assert allowed("https://app.example", extra=listed)
+        assert allowed("capacitor://localhost", extra=listed)
+        assert not allowed("http://shop.example", extra=listed)
+        assert not allowed("https://a.shop.example", extra=listed)
+        assert not allowed("null", extra=listed)
+        assert not allowed(None, extra=listed)
+
+    @pytest.mark.parametrize("origin", [None, "null", "https://evil.example"])
+    def test_star_allows_every_origin(self, origin):
+        assert allowed(origin, extra=["*"])
+
+
+class TestValidateOrigins:
+    def test_origins_are_normalized_as_browsers_send_them(self):
+        found = validate_origins(["HTTPS://Example.com:443", "http://a.b:80", "http://[::1]:8000"])
+        assert found == {"https://example.com", "http://a.b", "http://[::1]:8000"}
+
+    def test_single_string_is_one_origin(self):
+        assert validate_origins("https://example.com") == {"https://example.com"}
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "example.com", "https://", "https://example.com/", "https://example.com/app",
+         "https://*.example.com", "null", "https://user@example.com", "https://example.com:",
+         "https://example.com?x", "//example.com", "https://bücher.example", "https://a b"],
+    )  # fmt: skip
+    def test_origin_that_no_browser_sends_is_refused(self, text):
+        with pytest.raises(ConfigurationError, match="allowed_origins holds origins such as"):
+            validate_origins(["https://ok.example", text])
+
+    def test_websocket_url_is_refused_with_the_http_origin_as_advice(self):
+        with pytest.raises(ConfigurationError, match=r"write 'https://example\.com:8443'"):
+            validate_origins(["wss://example.com:8443"])
