@@ -2,7 +2,7 @@
 
 import re
 
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 from tests.canaries.registry import canary
 
 COOKIES = "sojourn.web.cookies"
@@ -178,10 +178,14 @@ def a_ticket_is_read_from_another_header(call):
     return faulty
 
 
-@canary("A14", "sojourn.web.transport:classify", tests="TestBareASGI test_lifecycle test_transport")
+@canary(
+    "A14",
+    "sojourn.web.transport_security:classify",
+    tests="TestBareASGI test_lifecycle test_transport_security",
+)
 def every_transport_is_plain(classify):
     def faulty(scheme, host, *, secure):
-        return Transport.LOCAL
+        return TransportSecurity.LOCAL
 
     return faulty
 

@@ -23,7 +23,7 @@ from sojourn.errors import ConfigurationError
 from sojourn.record import FOREVER
 from sojourn.store import LimitPolicy, SessionLimit
 from sojourn.stores.memory import MemoryStore
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
@@ -289,7 +289,7 @@ class TestGoodOptions:
         assert not found.web.save_on_error
         assert not found.web.protect
         assert found.web.passive is None
-        assert found.web.clear_site_data.header(Transport.SECURE) is None
+        assert found.web.clear_site_data.header(TransportSecurity.SECURE) is None
         assert found.web.allowed_origins == frozenset()
         assert (found.core.session_limit, found.encrypt, found.audit) == (None, False, None)
         assert found.core.revoke_reused
@@ -423,7 +423,7 @@ class TestGoodOptions:
     def test_clear_site_data_accepts_the_directives_of_the_header(self):
         """ASVS 14.3.1."""
         clearing = config(clear_site_data=["cache", "storage"]).web.clear_site_data
-        assert clearing.header(Transport.SECURE) == b'"cache", "storage"'
+        assert clearing.header(TransportSecurity.SECURE) == b'"cache", "storage"'
 
     def test_passive_paths_are_patterns(self):
         passive = config(passive=["/poll", "/live/*"]).web.passive

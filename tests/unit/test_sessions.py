@@ -21,7 +21,7 @@ from sojourn.sessions import SessionInfo, Usage
 from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -269,7 +269,7 @@ class TestConstruction:
 
     def test_a_secret_is_generated_for_a_store_of_this_process(self):
         one, two = Sessions(store="memory://"), Sessions(store="memory://")
-        side = one.web.cookie_variant(Transport.SECURE)
+        side = one.web.cookie_variant(TransportSecurity.SECURE)
         ticket = Ticket(bytes(16), bytes(16))
         text = one.web._keyring.seal(ticket, name=side.name)
         assert one.web._keyring.unseal(text, name=side.name) == ticket
@@ -279,7 +279,7 @@ class TestConstruction:
         """B-19."""
         url = f"sqlite:///{tmp_path}/s.db"
         one, two = Sessions(store=url), Sessions(store=url)
-        name = one.web.cookie_variant(Transport.SECURE).name
+        name = one.web.cookie_variant(TransportSecurity.SECURE).name
         ticket = Ticket(bytes(16), bytes(16))
         sealed = one.web._keyring.seal(ticket, name=name)
         assert two.web._keyring.unseal(sealed, name=name) == ticket

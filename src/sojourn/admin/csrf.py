@@ -10,7 +10,7 @@ from sojourn.admin.request import AdminRequest
 from sojourn.web.asgi_scope import PROXY_HEADERS
 from sojourn.web.installation import WebInstallation
 from sojourn.web.origin import SAFE_METHODS, check_request
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 #: The field of a form.
 FIELD: Final = "csrf_token"
@@ -44,7 +44,7 @@ def check_csrf(request: AdminRequest, web: WebInstallation) -> None:
         origin=headers.get("origin"),
         host=host,
         allowed=web.config.allowed_origins,
-        local=transport is Transport.LOCAL,
+        local=transport is TransportSecurity.LOCAL,
         ticket=True,  # unlike a handler of the application, each of these acts for its visitor
     )
     if refusal is not None:

@@ -30,7 +30,7 @@ from sojourn.web.asgi_scope import (
 )
 from sojourn.web.installation import HasWebInstallation, WebInstallation
 from sojourn.web.origin import Refusal
-from sojourn.web.transport import INSECURE
+from sojourn.web.transport_security import INSECURE
 from sojourn.web.websocket import WebSocketConnection
 
 #: The scope key of the exchange of a request that failed, for its error page.

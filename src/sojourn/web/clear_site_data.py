@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 from sojourn.errors import ConfigurationError
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 _EVERYTHING: Final = "*"
 _COOKIES: Final = "cookies"
@@ -49,7 +49,7 @@ class ClearSiteData:
             ]
         )
 
-    def header(self, transport: Transport, *, new_cookie: bool = False) -> bytes | None:
+    def header(self, transport: TransportSecurity, *, new_cookie: bool = False) -> bytes | None:
         """Return the header for a response that ends a session; None for no header.
 
         Browsers ignore it without https (W3C Clear Site Data 4.1).
@@ -59,7 +59,7 @@ class ClearSiteData:
             new_cookie: the response also sets the cookie of a new session, as for a flash message
                 after logout; the header must not delete that cookie.
         """
-        if transport is not Transport.SECURE:
+        if transport is not TransportSecurity.SECURE:
             return None
         return self._without_cookies if new_cookie else self._with_cookies
 

@@ -186,7 +186,7 @@ class CookieSettings(msgspec.Struct, frozen=True):
         return self._resolve("__Secure-sid" if shared else "__Host-sid", secure=True)
 
     def over_http(self) -> Cookie:
-        """Return the cookie for http and ws requests that ``transport.classify`` accepts.
+        """Return the cookie for http and ws requests that ``transport_security.classify`` accepts.
 
         With ``secure="auto"`` they come from the same machine. From there, browsers also accept
         Secure cookies and prefixes over http (tested with Chromium), so a cookie that requires

@@ -24,7 +24,7 @@ from sojourn.web.header_transport import HeaderTransport, ReadHeader
 from sojourn.web.legacy_conversion import LegacyConversion
 from sojourn.web.origin import SAFE_METHODS, Refusal, check_request
 from sojourn.web.paths import Patterns
-from sojourn.web.transport import ENCRYPTED, INSECURE, SECURE, Transport, classify
+from sojourn.web.transport_security import ENCRYPTED, INSECURE, SECURE, TransportSecurity, classify
 
 #: What happens to a request whose session cannot be loaded: 503, or it continues without a session.
 OnStoreFailure = Literal["error", "anonymous"]
@@ -190,7 +190,7 @@ class WebInstallation:
         self.written_cookie_suffix: bytes | None = (
             None if config.near_cache is None else _WRITTEN + b"="
         )
-        self.transports: dict[bytes | None, Transport] = {}
+        self.transports: dict[bytes | None, TransportSecurity] = {}
         self._https = CookieVariant(config.cookie.over_https())
         self._http = CookieVariant(config.cookie.over_http())
 
@@ -208,7 +208,7 @@ class WebInstallation:
         scheme: str,
         host: bytes | None,
         proxied: bool,  # noqa: FBT001 - positional: called for every request
-    ) -> Transport:
+    ) -> TransportSecurity:
         """Return whether the transport of a request is encrypted, local or insecure.
 
         A proxied request may name "127.0.0.1" and come from another machine.
@@ -228,11 +228,11 @@ class WebInstallation:
             self.transports[host] = transport
         return transport
 
-    def cookie_variant(self, transport: Transport) -> CookieVariant:
+    def cookie_variant(self, transport: TransportSecurity) -> CookieVariant:
         """Return the cookie for a transport."""
         return self._https if transport is SECURE else self._http
 
-    def read_ticket(self, transport: Transport, cookies: bytes | None) -> Ticket | None:
+    def read_ticket(self, transport: TransportSecurity, cookies: bytes | None) -> Ticket | None:
         """Return the ticket of a request.
 
         A ticket that is forged, malformed, of another realm, or accompanied by a second one is
@@ -261,7 +261,7 @@ class WebInstallation:
         return ticket
 
     def read_header_ticket(
-        self, transport: Transport, cookies: bytes | None, read: ReadHeader
+        self, transport: TransportSecurity, cookies: bytes | None, read: ReadHeader
     ) -> Ticket | None:
         """Return the ticket of a request that may carry it in a header or a subprotocol.
 
@@ -299,7 +299,7 @@ class WebInstallation:
         self.engine.context.report_rejected(b"", reason)
 
     def has_header_only(
-        self, transport: Transport, cookies: bytes | None, read: ReadHeader | None
+        self, transport: TransportSecurity, cookies: bytes | None, read: ReadHeader | None
     ) -> bool:
         """Return whether a request carries the header and no cookie of this installation.
 
@@ -318,7 +318,7 @@ class WebInstallation:
 
     def handshake_allowed(
         self,
-        transport: Transport,
+        transport: TransportSecurity,
         cookies: bytes | None,
         origin: bytes | None,
         read: ReadHeader,
@@ -340,7 +340,7 @@ class WebInstallation:
         return origin is None or self.read_header_ticket(transport, cookies, read) is not None
 
     def has_ticket(
-        self, transport: Transport, cookies: bytes | None, read: ReadHeader | None = None
+        self, transport: TransportSecurity, cookies: bytes | None, read: ReadHeader | None = None
     ) -> bool:
         """Return whether a request carries a ticket, valid or not.
 
@@ -365,7 +365,7 @@ class WebInstallation:
         """Return the ticket in a text of ``seal``; None for any other text."""
         return self._keyring.unseal(text, self._https.name)
 
-    def has_cookie(self, transport: Transport, cookies: bytes | None) -> bool:
+    def has_cookie(self, transport: TransportSecurity, cookies: bytes | None) -> bool:
         """Return whether a Cookie header has a session cookie, valid or not; also an old one.
 
         Args:
@@ -388,7 +388,10 @@ class WebInstallation:
             ConfigurationError: both use one cookie name, so each would replace the other's cookie.
         """
         own = {self._https.name, self._http.name}
-        for variant in (outer.cookie_variant(SECURE), outer.cookie_variant(Transport.LOCAL)):
+        for variant in (
+            outer.cookie_variant(SECURE),
+            outer.cookie_variant(TransportSecurity.LOCAL),
+        ):
             if variant.name in own:
                 raise ConfigurationError(
                     "two installations of sojourn serve this request, one inside the other, and "
@@ -426,7 +429,7 @@ class WebInstallation:
             origin=decode_header(origin),
             host=decode_header(host),
             allowed=self.config.allowed_origins,
-            local=transport is Transport.LOCAL,
+            local=transport is TransportSecurity.LOCAL,
             ticket=self.read_ticket(transport, cookies) is not None
             or (self.legacy is not None and self.legacy.has_cookie(cookies)),
         )
@@ -472,7 +475,9 @@ class WebInstallation:
                 },
             )
 
-    def clear_site_data_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+    def clear_site_data_header(
+        self, copy: WorkingCopy, transport: TransportSecurity
+    ) -> bytes | None:
         """Return the Clear-Site-Data header of a response; call it before ``set_cookie``."""
         if not copy.destroyed_by_visitor:
             return None
@@ -481,7 +486,7 @@ class WebInstallation:
             transport, new_cookie=copy.cookie_change is CookieChange.SEND
         )
 
-    def set_cookie(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+    def set_cookie(self, copy: WorkingCopy, transport: TransportSecurity) -> bytes | None:
         """Return the Set-Cookie header of a response; None for none.
 
         Call it once, when the headers are sent: the change counts as sent.
@@ -493,7 +498,7 @@ class WebInstallation:
         now = self.engine.clock()
         return variant.cookie.set(sealed, self._max_age(copy, now), now=now // 1000)
 
-    def set_written_cookie(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+    def set_written_cookie(self, copy: WorkingCopy, transport: TransportSecurity) -> bytes | None:
         """Return the Set-Cookie header that marks that the client has written its session (law N3).
 
         Its next requests are then loaded from the store, until no process can have the older record
@@ -510,7 +515,7 @@ class WebInstallation:
         written_cookie = msgspec.structs.replace(cookie, name=cookie.name + _WRITTEN.decode())
         return written_cookie.set("1", ceil(near_cache) + _WRITTEN_COOKIE_MARGIN)
 
-    def ticket_header(self, copy: WorkingCopy, transport: Transport) -> bytes | None:
+    def ticket_header(self, copy: WorkingCopy, transport: TransportSecurity) -> bytes | None:
         """Return the value of the response header for a client that does not use the cookie.
 
         Call it once, as ``set_cookie``.

@@ -41,7 +41,7 @@ from sojourn.record import (
 from sojourn.store import SAVED
 from sojourn.web.cookies import Cookie, CookieReader
 from sojourn.web.legacy_reader import MAX_COOKIE_BYTES, LegacyReader, LegacySession
-from sojourn.web.transport import SECURE, Transport
+from sojourn.web.transport_security import SECURE, TransportSecurity
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -95,7 +95,9 @@ class LegacyConversion:
         """Return whether a Cookie header has a cookie of another library, valid or not."""
         return cookies is not None and self.active() and any(f(cookies) for _, f in self._readers)
 
-    async def load(self, cookies: bytes, transport: Transport, client: Client) -> WorkingCopy:
+    async def load(
+        self, cookies: bytes, transport: TransportSecurity, client: Client
+    ) -> WorkingCopy:
         """Return the session of a request without a ticket: continued, or empty.
 
         Args:
@@ -386,7 +388,7 @@ def _marker_id(name: bytes) -> bytes:
     return hashlib.sha256(b"sojourn legacy marker" + name).digest()[:ID_BYTES]
 
 
-def _deleting_cookie(reader: LegacyReader, transport: Transport) -> bytes:
+def _deleting_cookie(reader: LegacyReader, transport: TransportSecurity) -> bytes:
     """Return the Set-Cookie header that deletes the old cookie."""
     secure = transport is SECURE
     tail = f"; Path={reader.path}"

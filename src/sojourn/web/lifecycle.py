@@ -29,7 +29,7 @@ from sojourn.web.error_response import RETRY_HEADERS, unavailable_response
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.origin import SAFE_METHODS
 from sojourn.web.status import SERVER_ERROR
-from sojourn.web.transport import ENCRYPTED, INSECURE, Transport, refusal
+from sojourn.web.transport_security import ENCRYPTED, INSECURE, TransportSecurity, refusal
 
 __all__ = [
     "UNAVAILABLE_BODY",
@@ -111,7 +111,7 @@ class SessionLifecycle:
         self.failed: bool = False
         self.response_started: bool = False
         self.client_disconnected: bool = False
-        self.transport: Transport = INSECURE
+        self.transport: TransportSecurity = INSECURE
 
     def labels(self) -> dict[str, str]:
         """Return short texts about the client, such as ``browser`` and ``address``.

@@ -14,7 +14,7 @@ from typing import Final
 from sojourn.errors import ConfigurationError
 from sojourn.web.cache_headers import RawHeaders
 from sojourn.web.error_response import error_response
-from sojourn.web.transport import ENCRYPTED
+from sojourn.web.transport_security import ENCRYPTED
 
 _REFUSAL_HEADERS: Final = (
     (b"cache-control", b"no-store"),

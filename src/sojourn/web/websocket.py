@@ -43,7 +43,7 @@ from sojourn.web.header_transport import (
 from sojourn.web.installation import OnStoreFailure, WebInstallation, decode_header
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import origin_allowed
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 from sojourn.web.websocket_close import SocketEnded, WebSocketCloser, close_reason
 
 #: Close codes "policy violation", "internal error" and "try again later" (RFC 6455 7.4.1 and the
@@ -169,7 +169,7 @@ class WebSocketConnection(SessionLifecycle):
             scheme,
             host=decode_header(host),
             allowed=web.config.allowed_origins,
-            local=transport is Transport.LOCAL,
+            local=transport is TransportSecurity.LOCAL,
         ) and not web.handshake_allowed(transport, cookies, origin, self.header):
             web.log_refused_handshake(origin)
             raise ForeignOriginError

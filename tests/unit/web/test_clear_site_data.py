@@ -4,7 +4,7 @@ import pytest
 
 from sojourn.errors import ConfigurationError
 from sojourn.web.clear_site_data import DIRECTIVES, ClearSiteData
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 
 @pytest.mark.parametrize(
@@ -21,15 +21,17 @@ from sojourn.web.transport import Transport
 )
 def test_directives_are_quoted_in_the_header(directives, sent):
     """ASVS 14.3.1: browsers ignore a directive without its quotes."""
-    assert ClearSiteData(directives).header(Transport.SECURE) == sent
+    assert ClearSiteData(directives).header(TransportSecurity.SECURE) == sent
 
 
 def test_header_is_not_sent_by_default():
     """An application must enable it: it also clears data of sibling domains."""
-    assert ClearSiteData().header(Transport.SECURE) is None
+    assert ClearSiteData().header(TransportSecurity.SECURE) is None
 
 
-@pytest.mark.parametrize("transport", [each for each in Transport if each is not Transport.SECURE])
+@pytest.mark.parametrize(
+    "transport", [each for each in TransportSecurity if each is not TransportSecurity.SECURE]
+)
 def test_header_is_sent_over_https_only(transport):
     """NIST SESS-13: over http a network attacker could inject it to log visitors out."""
     assert ClearSiteData(DIRECTIVES).header(transport) is None
@@ -60,4 +62,4 @@ def test_directives_that_browsers_ignore_are_refused(directive):
 )
 def test_a_new_session_of_the_same_response_keeps_its_cookie(directives, sent):
     """ASVS 14.3.1: only data of the destroyed session is cleared."""
-    assert ClearSiteData(directives).header(Transport.SECURE, new_cookie=True) == sent
+    assert ClearSiteData(directives).header(TransportSecurity.SECURE, new_cookie=True) == sent

@@ -8,10 +8,14 @@ from sojourn.errors import ConfigurationError
 from sojourn.events import Rejected
 from sojourn.web.lifecycle import SessionLifecycle
 from sojourn.web.origin import Refusal
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
-SECURE, LOCAL, INSECURE = Transport.SECURE, Transport.LOCAL, Transport.INSECURE
+SECURE, LOCAL, INSECURE = (
+    TransportSecurity.SECURE,
+    TransportSecurity.LOCAL,
+    TransportSecurity.INSECURE,
+)
 
 
 def make(**options):

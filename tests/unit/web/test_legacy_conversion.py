@@ -19,7 +19,7 @@ from sojourn.legacy import FlaskSessionRedis, StarletteCookie, decoding
 from sojourn.record import UnreadableRecord
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 
 pytestmark = pytest.mark.anyio
 
@@ -242,11 +242,11 @@ class TestConversion:
     async def test_a_request_has_a_cookie_until_the_last_day(self):
         """ASVS 3.5.1: cross-origin protection counts it as a ticket."""
         world = World()
-        assert world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
-        assert not world.sessions.web.has_cookie(Transport.SECURE, b"other=x")
-        assert not world.sessions.web.has_cookie(Transport.SECURE, None)
+        assert world.sessions.web.has_cookie(TransportSecurity.SECURE, b"session=x")
+        assert not world.sessions.web.has_cookie(TransportSecurity.SECURE, b"other=x")
+        assert not world.sessions.web.has_cookie(TransportSecurity.SECURE, None)
         world.clock.advance("300 days")
-        assert not world.sessions.web.has_cookie(Transport.SECURE, b"session=x")
+        assert not world.sessions.web.has_cookie(TransportSecurity.SECURE, b"session=x")
 
     async def test_session_that_accept_refuses_is_removed(self):
         """For example that of a blocked user; its cookie is not looked up again."""

@@ -29,7 +29,7 @@ from sojourn.web.lifecycle import (
     encode_headers,
     warn_overruled,
 )
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 from sojourn.web.websocket import WebSocketConnection
 from sojourn.web.wsgi import WSGIExchange
 
@@ -50,7 +50,10 @@ class Request(SessionLifecycle):
         return self._path
 
 
-SCHEMES = {Transport.SECURE: ("https", b"example.com"), Transport.LOCAL: ("http", b"localhost")}
+SCHEMES = {
+    TransportSecurity.SECURE: ("https", b"example.com"),
+    TransportSecurity.LOCAL: ("http", b"localhost"),
+}
 INSECURE = ("http", b"example.com")
 
 
@@ -64,7 +67,7 @@ class World:
         self.rejected = []
         self.sessions.on(Rejected, lambda event: self.rejected.append(event.reason))
 
-    async def admit(self, cookies, transport=Transport.SECURE):
+    async def admit(self, cookies, transport=TransportSecurity.SECURE):
         """Return the session of a request."""
         lifecycle = Request(self.web)
         scheme, host = SCHEMES.get(transport, INSECURE)
@@ -76,10 +79,10 @@ class World:
     async def commit(self, session):
         await self.web.engine.commit(session._copy)
 
-    def set_cookie(self, session, transport=Transport.SECURE):
+    def set_cookie(self, session, transport=TransportSecurity.SECURE):
         return self.web.set_cookie(session._copy, transport)
 
-    async def begin(self, transport=Transport.SECURE):
+    async def begin(self, transport=TransportSecurity.SECURE):
         """Return a stored session and the pair of name and value that its cookie has."""
         session = await self.admit(None, transport)
         session["a"] = 1
@@ -155,11 +158,11 @@ async def test_insecure_request_raises_at_the_first_access():
     """NIST SESS-13: plain http to a remote host; no error before the access."""
     world = World()
     _, secure = await world.begin()
-    _, plain = await world.begin(Transport.LOCAL)  # the cookie name of plain http
+    _, plain = await world.begin(TransportSecurity.LOCAL)  # the cookie name of plain http
     world.store.calls.clear()
-    session = await world.admit(b"; ".join((secure, plain)), Transport.INSECURE)
+    session = await world.admit(b"; ".join((secure, plain)), TransportSecurity.INSECURE)
     await world.commit(session)
-    assert world.set_cookie(session, Transport.INSECURE) is None
+    assert world.set_cookie(session, TransportSecurity.INSECURE) is None
     assert world.store.calls == []
     with pytest.raises(InsecureTransport, match=r"example\.com"):
         _ = session["a"]
@@ -168,21 +171,21 @@ async def test_insecure_request_raises_at_the_first_access():
 async def test_https_and_http_have_different_cookies():
     world = World()
     _, secure = await world.begin()
-    _, local = await world.begin(Transport.LOCAL)
+    _, local = await world.begin(TransportSecurity.LOCAL)
     assert local.startswith(b"sid=")
     assert (await world.admit(local.replace(b"sid", b"__Host-sid"))).new, "sealed for its name"
-    assert (await world.admit(secure.replace(b"__Host-sid", b"sid"), Transport.LOCAL)).new
-    assert not (await world.admit(local, Transport.LOCAL)).new
+    assert (await world.admit(secure.replace(b"__Host-sid", b"sid"), TransportSecurity.LOCAL)).new
+    assert not (await world.admit(local, TransportSecurity.LOCAL)).new
 
 
 async def test_cookie_is_sent_in_one_response():
     world = World()
     session = await world.admit(None)
-    assert world.set_cookie(session, Transport.SECURE) is None
+    assert world.set_cookie(session, TransportSecurity.SECURE) is None
     session["a"] = 1
     await world.commit(session)
-    assert b"Max-Age" not in world.set_cookie(session, Transport.SECURE)
-    assert world.set_cookie(session, Transport.SECURE) is None
+    assert b"Max-Age" not in world.set_cookie(session, TransportSecurity.SECURE)
+    assert world.set_cookie(session, TransportSecurity.SECURE) is None
 
 
 async def test_a_destroyed_session_clears_its_cookie():
@@ -191,7 +194,7 @@ async def test_a_destroyed_session_clears_its_cookie():
     session, pair = await world.begin()
     session.destroy()
     await world.commit(session)
-    header = world.set_cookie(session, Transport.SECURE)
+    header = world.set_cookie(session, TransportSecurity.SECURE)
     assert header.startswith(b"__Host-sid=;")
     assert b"Max-Age=0" in header
     assert (await world.admit(pair)).new
@@ -210,7 +213,7 @@ async def test_max_age_is_the_longest_lifetime_of_the_session(options, seconds):
     session = await world.admit(None)
     session["a"] = 1
     await world.commit(session)
-    assert f"Max-Age={seconds}".encode() in world.set_cookie(session, Transport.SECURE)
+    assert f"Max-Age={seconds}".encode() in world.set_cookie(session, TransportSecurity.SECURE)
 
 
 async def test_max_age_of_a_new_cookie_equals_the_timeout():
@@ -220,7 +223,7 @@ async def test_max_age_of_a_new_cookie_equals_the_timeout():
     session["a"] = 1
     await world.commit(session)
     world.clock.advance(0.9)
-    header = world.set_cookie(session, Transport.SECURE)
+    header = world.set_cookie(session, TransportSecurity.SECURE)
     assert b"; Max-Age=1209600; Expires=" in header
 
 
@@ -233,7 +236,7 @@ async def test_max_age_of_a_later_cookie_is_the_remaining_lifetime():
     session.rotate()
     await world.commit(session)
     assert b"; Max-Age=%d; Expires=" % (1_209_600 - 3601) in world.set_cookie(
-        session, Transport.SECURE
+        session, TransportSecurity.SECURE
     )
 
 
@@ -243,7 +246,7 @@ async def test_max_age_is_at_least_one_second():
     session["a"] = 1
     await world.commit(session)
     world.clock.advance("13 hours")
-    assert b"Max-Age=1;" in world.set_cookie(session, Transport.SECURE) + b";"
+    assert b"Max-Age=1;" in world.set_cookie(session, TransportSecurity.SECURE) + b";"
 
 
 async def test_session_destroyed_in_its_first_request_sends_no_cookie():
@@ -255,18 +258,18 @@ async def test_session_destroyed_in_its_first_request_sends_no_cookie():
     await world.sessions.arevoke(session.id)
     session["a"] = 2
     await world.commit(session)
-    assert world.set_cookie(session, Transport.SECURE) is None
+    assert world.set_cookie(session, TransportSecurity.SECURE) is None
 
 
 @pytest.mark.parametrize(
     ("scheme", "host", "proxied", "expected"),
     [
-        ("https", b"example.com", False, Transport.SECURE),
-        ("http", b"localhost:8000", False, Transport.LOCAL),
-        ("http", b"localhost:8000", True, Transport.INSECURE),
-        ("http", b"example.com", False, Transport.INSECURE),
-        ("ws", b"127.0.0.1", False, Transport.LOCAL),
-        ("wss", None, True, Transport.SECURE),
+        ("https", b"example.com", False, TransportSecurity.SECURE),
+        ("http", b"localhost:8000", False, TransportSecurity.LOCAL),
+        ("http", b"localhost:8000", True, TransportSecurity.INSECURE),
+        ("http", b"example.com", False, TransportSecurity.INSECURE),
+        ("ws", b"127.0.0.1", False, TransportSecurity.LOCAL),
+        ("wss", None, True, TransportSecurity.SECURE),
     ],
 )
 async def test_proxied_request_is_not_local(scheme, host, proxied, expected):
@@ -276,11 +279,15 @@ async def test_proxied_request_is_not_local(scheme, host, proxied, expected):
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
-        (("http", b"localhost", False), ("https", b"localhost", False), Transport.SECURE),
-        (("http", b"localhost", False), ("http", b"localhost", True), Transport.INSECURE),
-        (("http", b"localhost", False), ("https", b"localhost", True), Transport.SECURE),
-        (("http", None, False), ("http", b"localhost", False), Transport.LOCAL),
-        (("http", b"localhost", False), ("http", b"example.com", False), Transport.INSECURE),
+        (("http", b"localhost", False), ("https", b"localhost", False), TransportSecurity.SECURE),
+        (("http", b"localhost", False), ("http", b"localhost", True), TransportSecurity.INSECURE),
+        (("http", b"localhost", False), ("https", b"localhost", True), TransportSecurity.SECURE),
+        (("http", None, False), ("http", b"localhost", False), TransportSecurity.LOCAL),
+        (
+            ("http", b"localhost", False),
+            ("http", b"example.com", False),
+            TransportSecurity.INSECURE,
+        ),
     ],
 )
 async def test_transport_is_determined_for_each_request(first, second, expected):

@@ -17,7 +17,7 @@ from sojourn.errors import SessionGone
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web import websocket_close
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 from sojourn.web.websocket_close import WebSocketCloser
 from tests.unit.web.asgi_client import Wire, begin, closed, connect, listen, push, visit
 
@@ -440,7 +440,7 @@ class TestReports:
         seen, cookie = await visit(sessions, begin)
         closer = WebSocketCloser(sessions.web, None, asyncio.Lock())
         copy = await sessions.engine.load(
-            sessions.web.read_ticket(Transport.LOCAL, f"sid={cookie}".encode())
+            sessions.web.read_ticket(TransportSecurity.LOCAL, f"sid={cookie}".encode())
         )
         await store.delete(bytes.fromhex(seen["id"]))
         copy.edit().set("counter", 2)

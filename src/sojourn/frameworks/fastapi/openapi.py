@@ -11,7 +11,7 @@ from sojourn.frameworks.fastapi.dependencies import SCHEME_NAME
 from sojourn.sessions import Sessions
 from sojourn.web.header_transport import AUTHORIZATION
 from sojourn.web.installation import WebInstallation
-from sojourn.web.transport import SECURE, Transport
+from sojourn.web.transport_security import SECURE, TransportSecurity
 
 COOKIE_SCHEME: Final = "SessionCookie"
 HEADER_SCHEME: Final = "SessionHeader"
@@ -58,7 +58,7 @@ def _schemes(web: WebInstallation) -> dict[str, dict[str, Any]]:
     headers = web.header_transport
     if headers is None or headers.cookies:
         encrypted, local = (
-            web.cookie_variant(each).cookie.name for each in (SECURE, Transport.LOCAL)
+            web.cookie_variant(each).cookie.name for each in (SECURE, TransportSecurity.LOCAL)
         )
         schemes[COOKIE_SCHEME] = {"type": "apiKey", "in": "cookie", "name": encrypted}
         if local != encrypted:

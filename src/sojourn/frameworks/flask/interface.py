@@ -15,7 +15,7 @@ from sojourn.frameworks.flask.lifecycle import LIFECYCLE, FlaskLifecycle
 from sojourn.frameworks.flask.login import LoginBinding
 from sojourn.frameworks.flask.session import FlaskNullSession, FlaskSession, UnloadedSession
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 from sojourn.web.wsgi import EXCHANGE
 from sojourn.web.wsgi_environ import check_origin
 
@@ -154,7 +154,7 @@ class SessionInterface(SessionInterfaceOfFlask):
     ) -> str:
         """Return the name of the cookie for the present request; over https without one."""
         lifecycle = find_lifecycle() if has_request_context() else None
-        transport = Transport.SECURE if lifecycle is None else lifecycle.transport
+        transport = TransportSecurity.SECURE if lifecycle is None else lifecycle.transport
         return self.web.cookie_variant(transport).cookie.name
 
 

@@ -17,7 +17,7 @@ from sojourn.frameworks.quart.lifecycle import LIFECYCLE, QuartLifecycle
 from sojourn.web.asgi import check_origin
 from sojourn.web.asgi_scope import CONNECTION, Scope
 from sojourn.web.installation import OnStoreFailure, WebInstallation
-from sojourn.web.transport import Transport
+from sojourn.web.transport_security import TransportSecurity
 from sojourn.web.websocket import WebSocketConnection
 
 
@@ -153,7 +153,7 @@ class SessionInterface(SessionInterfaceOfQuart):
     ) -> str:
         """Return the name of the cookie for the present request; over https without one."""
         lifecycle = find_lifecycle() if has_request_context() else None
-        transport = Transport.SECURE if lifecycle is None else lifecycle.transport
+        transport = TransportSecurity.SECURE if lifecycle is None else lifecycle.transport
         return self.web.cookie_variant(transport).cookie.name
 
 

@@ -19,7 +19,7 @@ from sojourn.web.framework_exchange import (
 )
 from sojourn.web.installation import WebInstallation
 from sojourn.web.lifecycle import SessionLifecycle
-from sojourn.web.transport import ENCRYPTED
+from sojourn.web.transport_security import ENCRYPTED
 
 #: The place of the exchange in ``request.ctx``.
 _EXCHANGE: Final = "sojourn_exchange"

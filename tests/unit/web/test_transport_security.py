@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import InsecureTransport
-from sojourn.web.transport import Transport, classify, refusal
+from sojourn.web.transport_security import TransportSecurity, classify, refusal
 
 THIS_MACHINE = [
     "localhost", "localhost:8000", "LocalHost:8000", "localhost.", "app.localhost", "a.b.localhost",
@@ -31,26 +31,29 @@ class TestClassify:
     @pytest.mark.parametrize("secure", ["auto", True, False])
     @pytest.mark.parametrize("host", ["example.com", "localhost", None])
     def test_https_is_secure(self, scheme, host, secure):
-        assert classify(scheme, host, secure=secure) is Transport.SECURE
+        assert classify(scheme, host, secure=secure) is TransportSecurity.SECURE
 
     @pytest.mark.parametrize("scheme", ["http", "ws"])
     @pytest.mark.parametrize("secure", ["auto", True, False])
     @pytest.mark.parametrize("host", THIS_MACHINE)
     def test_loopback_host_is_local(self, scheme, host, secure):
         """RFC 6761 6.2 and 6.3, RFC 1122 3.2.1.3, RFC 4291 2.5.3."""
-        assert classify(scheme, host, secure=secure) is Transport.LOCAL
+        assert classify(scheme, host, secure=secure) is TransportSecurity.LOCAL
 
     @pytest.mark.parametrize("scheme", ["http", "ws"])
     @pytest.mark.parametrize("host", ELSEWHERE)
     def test_plain_http_to_a_remote_host_is_insecure_unless_allowed(self, scheme, host):
         """ASVS 3.3.1, NIST SESS-13: the developer must set ``secure=False``."""
-        assert classify(scheme, host, secure="auto") is Transport.INSECURE
-        assert classify(scheme, host, secure=True) is Transport.SECURE
-        assert classify(scheme, host, secure=False) is Transport.PLAIN
+        assert classify(scheme, host, secure="auto") is TransportSecurity.INSECURE
+        assert classify(scheme, host, secure=True) is TransportSecurity.SECURE
+        assert classify(scheme, host, secure=False) is TransportSecurity.PLAIN
 
     @given(st.text(max_size=40))
     def test_any_host_is_classified_without_an_error(self, host):
-        assert classify("http", host, secure="auto") in (Transport.LOCAL, Transport.INSECURE)
+        assert classify("http", host, secure="auto") in (
+            TransportSecurity.LOCAL,
+            TransportSecurity.INSECURE,
+        )
 
     @pytest.mark.parametrize("host", ["example.com", None, "x" * 70_000])
     def test_refusal_contains_advice(self, host):

@@ -1,4 +1,4 @@
-"""Transport of a request: encrypted, local or insecure."""
+"""TransportSecurity: whether the transport of a request is encrypted, local or insecure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _THIS_MACHINE = re.compile(
 )
 
 
-class Transport(Enum):
+class TransportSecurity(Enum):
     """Whether others can read the traffic of a request."""
 
     SECURE = auto()
@@ -36,12 +36,12 @@ class Transport(Enum):
 
 
 #: Aliases: to look a member up in its class costs a thousand instructions.
-SECURE: Final = Transport.SECURE
-INSECURE: Final = Transport.INSECURE
+SECURE: Final = TransportSecurity.SECURE
+INSECURE: Final = TransportSecurity.INSECURE
 
 
-def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -> Transport:
-    """Return the transport of a request.
+def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -> TransportSecurity:
+    """Return how secure the transport of a request is.
 
     Args:
         scheme: http, https, ws or wss, in lower case.
@@ -49,12 +49,12 @@ def classify(scheme: str, host: str | None, *, secure: bool | Literal["auto"]) -
         secure: the cookie option.
     """
     if scheme in ENCRYPTED:
-        return Transport.SECURE
+        return TransportSecurity.SECURE
     if host is not None and len(host) <= _MAX_HOST and _is_this_machine(host):
-        return Transport.LOCAL
+        return TransportSecurity.LOCAL
     if secure == "auto":
-        return Transport.INSECURE
-    return Transport.SECURE if secure else Transport.PLAIN
+        return TransportSecurity.INSECURE
+    return TransportSecurity.SECURE if secure else TransportSecurity.PLAIN
 
 
 def refusal(host: str | None) -> InsecureTransport:
