@@ -109,9 +109,9 @@ def device_page(
             of the page as the parameter ``next``; None to answer 401.
         require_recent: the greatest age of a login that may log out other devices, such as
             ``"10 minutes"``; None for any.
-        texts: texts by name in the place of the English ones, or a function of the request that
+        texts: texts by name in place of the English ones, or a function of the request that
             returns them; see ``docs/device-page.md``.
-        templates: a folder with templates in the place of those of the package.
+        templates: a folder with templates in place of those of the package.
         stylesheet: the path of a further stylesheet on this host, such as ``/static/brand.css``.
         format_time: a function of a datetime and the request that returns a text; None for English
             such as "3 minutes ago".

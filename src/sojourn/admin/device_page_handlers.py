@@ -29,7 +29,7 @@ from sojourn.errors import RecentAuthRequired
 from sojourn.sessions import SessionInfo, Sessions
 
 Texts = Mapping[str, str] | Callable[[AdminRequest], Mapping[str, str]]
-"""Texts in the place of the English ones, or a function that returns them for a request."""
+"""Texts in place of the English ones, or a function that returns them for a request."""
 
 FormatTime = Callable[[datetime, AdminRequest], str]
 
@@ -94,7 +94,7 @@ class DevicePage:
         sessions: of the application.
         login_url: where visitors who are not logged in are sent; None to answer 401.
         require_recent: the greatest age of a login that may log out other devices; None for any.
-        texts: in the place of the English ones.
+        texts: in place of the English ones.
         templates: a folder with templates that replace those of the package; None for none.
         stylesheet: the path of a further stylesheet; None for none.
         format_time: returns an instant as text; None for English.

@@ -26,7 +26,7 @@ class Filters:
 
     Attributes:
         user: as typed: their name or identifier; empty for all.
-        user_id: exactly as given to ``session.login``, in the place of ``user``. Links have it,
+        user_id: exactly as given to ``session.login``, in place of ``user``. Links have it,
             because a user may be named as another user's identifier.
         session_id: a public ID; empty for all.
         label: such as ``address=192.0.2.1``; empty for all.

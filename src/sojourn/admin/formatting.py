@@ -41,7 +41,7 @@ def absolute_time(instant: datetime) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return a text with escapes such as ``\u202e`` in the place of invisible characters.
+    r"""Return a text with escapes such as ``\u202e`` in place of invisible characters.
 
     Otherwise a user name or a label could be displayed like another one.
     """

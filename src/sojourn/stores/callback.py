@@ -203,7 +203,7 @@ class CallbackStore:
         """Delete the record just written if another process ended the session meanwhile.
 
         ``delete`` writes a tombstone before it removes the record, so a write that came after the
-        removal finds the tombstone. The tombstone has its own ID: in the place of the record, the
+        removal finds the tombstone. The tombstone has its own ID: in place of the record, the
         write that it must prevent would overwrite it.
 
         Returns:

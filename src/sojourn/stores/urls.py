@@ -176,7 +176,7 @@ _CREDENTIALS: Final = (
 
 
 def without_password(url: str) -> str:
-    """Return a URL with ``***`` in the place of its passwords."""
+    """Return a URL with ``***`` in place of its passwords."""
 
     def mask(match: re.Match[str]) -> str:
         return f"{match[1]}***@" if match[1] else f"{match[2] or match[3]}***"

@@ -371,7 +371,7 @@ class HTTPExchange(SessionLifecycle):
     # Misuse and errors
 
     def adopt_replacement(self) -> None:
-        """Adopt what the application has put into the place of ``scope["session"]``."""
+        """Adopt what the application has set in place of ``scope["session"]``."""
         scope = self.scope
         if scope.get(CONNECTION) is not self:
             return  # the place of a nested installation's session

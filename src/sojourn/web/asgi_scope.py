@@ -85,7 +85,7 @@ def check_outer_session(scope: Scope) -> None:
 
 
 def check_replacement(scope: Scope, replacement: object) -> None:
-    """Refuse a session of Starlette's in the place of the request's own.
+    """Refuse a session of Starlette's in place of the request's own.
 
     Raises:
         ConfigurationError: a ``SessionMiddleware`` of Starlette's is inside.

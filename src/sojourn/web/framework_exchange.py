@@ -89,8 +89,8 @@ class FrameworkExchange(SessionLifecycle):
         settled: what is kept of a failed request was committed; after that, only what the handler
             of its error does is (``commit_after_error``).
         sent_unavailable: an error response of the framework becomes 503.
-        displaced_by: the exchange of another installation whose session is in the place of this
-            one's: that of a nested application. None for none.
+        displaced_by: the exchange of a nested application's installation, whose session handlers
+            find instead of this one's; None for none.
     """
 
     __slots__ = ("displaced_by", "failure", "sent_unavailable", "settled")
@@ -109,19 +109,19 @@ class FrameworkExchange(SessionLifecycle):
         """Return scheme, Host header, all Cookie headers as one, and whether a proxy was passed."""
 
     @abstractmethod
-    def placed(self) -> object:
-        """Return what is in the place where handlers find the session."""
+    def request_session(self) -> object:
+        """Return what handlers find as the session of the request."""
 
     @abstractmethod
-    def place(self, session: Session[Any]) -> None:
-        """Put the session where handlers find it."""
+    def set_request_session(self, session: Session[Any]) -> None:
+        """Let handlers find a session as that of the request."""
 
     # The request
 
     def start(
         self, on_store_failure: OnStoreFailure | None = None
     ) -> Coroutine[Any, Any, None] | None:
-        """Load the session and place it; return a coroutine to wait for, or None.
+        """Load the session for the handlers; return a coroutine to wait for, or None.
 
         Args:
             on_store_failure: the route's choice; None for the installation's.
@@ -138,7 +138,7 @@ class FrameworkExchange(SessionLifecycle):
         if waiting is not None:
             return self._start_after(waiting)
         assert self.session is not None  # noqa: S101 - begin has set it
-        self.place(self.session)
+        self.set_request_session(self.session)
         return None
 
     async def _start_after(self, waiting: Coroutine[Any, Any, None]) -> None:
@@ -149,10 +149,10 @@ class FrameworkExchange(SessionLifecycle):
             raise
         finally:
             if self.session is not None:
-                self.place(self.session)
+                self.set_request_session(self.session)
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-        """Load the session of this request, once, and place it.
+        """Load the session of this request, once, for the handlers.
 
         Args:
             on_store_failure: the route's choice; None for the installation's.
@@ -213,17 +213,17 @@ class FrameworkExchange(SessionLifecycle):
         return None if refusal is None else _refuse(refusal)
 
     def adopt_replacement(self) -> None:
-        """Adopt what the application has put into the place of its session (law A24).
+        """Adopt what the application has set in place of its session (law A24).
 
         Raises:
             SessionError: it is no mapping.
         """
         session = self.session
         if session is None or self.displaced_by is not None:
-            return  # not loaded, or the place of a nested installation's session
-        replacement = self.placed()
+            return  # not loaded, or handlers find the session of a nested installation
+        replacement = self.request_session()
         if replacement is not session:
-            self.place(session)
+            self.set_request_session(session)
             self.adopt(replacement)
 
     # The response
@@ -353,12 +353,12 @@ class FrameworkExchange(SessionLifecycle):
             raise
 
     def _adopt_after_error(self) -> None:
-        """Adopt what a failed request has put into the place of its session."""
+        """Adopt what a failed request has set in place of its session."""
         session = self.session
         if session is not None and self.displaced_by is None:
-            replacement = self.placed()
+            replacement = self.request_session()
             if replacement is not session:
-                self.place(session)
+                self.set_request_session(session)
                 self.adopt_after_error(replacement)
 
 

@@ -516,7 +516,7 @@ class SessionLifecycle:
         return self._headers_with_session(copy, headers, True)
 
     def adopt(self, replacement: object) -> None:
-        """Adopt what the application has put into the place of its session (law A24).
+        """Adopt what the application has set in place of its session (law A24).
 
         Args:
             replacement: a mapping is what the session holds from now on; an empty one clears it.

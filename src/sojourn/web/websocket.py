@@ -64,7 +64,7 @@ class ForeignOriginError(Exception):
     """The handshake comes from a page of another origin."""
 
 
-#: The ASGI extension for an HTTP response in the place of the accept.
+#: The ASGI extension for an HTTP response in place of the accept.
 _DENIAL: Final = "websocket.http.response"
 
 #: What ends a socket in an orderly way if the handler does not catch it.
@@ -263,7 +263,7 @@ class WebSocketConnection(SessionLifecycle):
         await _complete(self._finish(failed=self.failed))
 
     def adopt_replacement(self) -> None:
-        """Adopt what the handler has put into the place of ``scope["session"]`` (law A24).
+        """Adopt what the handler has set in place of ``scope["session"]`` (law A24).
 
         Raises:
             SessionError: it is no mapping.
@@ -274,7 +274,7 @@ class WebSocketConnection(SessionLifecycle):
             self.adopt(replacement)
 
     def _pop_replacement(self) -> object:
-        """Return what is in the place of the session, and put the session back."""
+        """Return what is in place of the session, and put the session back."""
         scope, session = self._scope, self.session
         if session is None or scope.get(CONNECTION) is not self:
             return session  # not loaded, or the place of a nested installation's session

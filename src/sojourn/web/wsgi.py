@@ -466,7 +466,7 @@ class WSGIExchange(SessionLifecycle):
             _wait(self.finish())
 
     def adopt_replacement(self) -> None:
-        """Adopt what the application has put into the place of its session (law A24).
+        """Adopt what the application has set in place of its session (law A24).
 
         Raises:
             SessionError: it is no mapping.
@@ -511,7 +511,7 @@ class WSGIExchange(SessionLifecycle):
         self._settled = not self.response_started
 
     def _adopt_after_error(self) -> None:
-        """Adopt what a failed request has put into the place of its session."""
+        """Adopt what a failed request has set in place of its session."""
         environ, session = self._environ, self.session
         if (
             session is not None

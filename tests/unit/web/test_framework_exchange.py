@@ -51,10 +51,10 @@ class Exchange(FrameworkExchange):
     def path(self):
         return self._path
 
-    def placed(self):
+    def request_session(self):
         return self.place_of_session
 
-    def place(self, session):
+    def set_request_session(self, session):
         self.place_of_session = session
 
 
@@ -268,7 +268,7 @@ class TestReplacement:
     async def test_the_session_of_a_nested_installation_stays(self, world):
         exchange, nested = await world.loaded(), await world.loaded()
         exchange.displaced_by = nested
-        exchange.place(nested.session)
+        exchange.set_request_session(nested.session)
         exchange.adopt_replacement()
         assert exchange.place_of_session is nested.session
         await exchange.settle(ValueError())

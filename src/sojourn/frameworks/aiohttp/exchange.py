@@ -65,11 +65,11 @@ class AiohttpExchange(FrameworkExchange):
         values = self.request.headers.getall(name, None)
         return None if values is None else ", ".join(values)
 
-    def placed(self) -> object:
+    def request_session(self) -> object:
         """Return ``request["session"]``."""
         return self.request.get(SESSION)
 
-    def place(self, session: Session[Any]) -> None:
+    def set_request_session(self, session: Session[Any]) -> None:
         """Set ``request["session"]``."""
         set_item(self.request, SESSION, session)
 

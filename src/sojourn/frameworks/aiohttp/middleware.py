@@ -251,7 +251,7 @@ def _restore(outer: Any) -> None:
     """Leave the request to the installation that another one was nested in."""
     outer.displaced_by = None
     if outer.session is not None:
-        outer.place(outer.session)
+        outer.set_request_session(outer.session)
 
 
 def _record_disconnect(exchange: AiohttpExchange, error: Exception) -> None:

@@ -168,21 +168,21 @@ class AiohttpSocket(WebSocketConnection):
     # The session
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-        """Load the session of this socket, once, and place it."""
+        """Load the session of this socket, once, for the handler."""
         self._pass_replacement()
         session = await super().load(on_store_failure)
         set_item(self.request, SESSION, session)
         return session
 
-    def place(self, session: Session[Any]) -> None:
+    def set_request_session(self, session: Session[Any]) -> None:
         """Set ``request["session"]``."""
         set_item(self.request, SESSION, session)
 
     def _pass_replacement(self) -> None:
-        """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
+        """Pass what is in place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None and self.displaced_by is None:
             self.scope["session"] = self.request.get(SESSION)
-            self.place(self.session)
+            self.set_request_session(self.session)
 
     # The handshake
 

@@ -1,4 +1,4 @@
-"""Channels: sessions of consumers, in the place of ``channels.sessions`` and ``channels.auth``."""
+"""Channels: sessions of consumers, in place of ``channels.sessions`` and ``channels.auth``."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class RequestLifecycle(SessionLifecycle):
         return error_page(403, refusal_response(reason, read_header(meta, "HTTP_ACCEPT")))
 
     def adopt_replacement(self) -> None:
-        """Adopt what the application has put into the place of ``request.session`` (law A24).
+        """Adopt what the application has set in place of ``request.session`` (law A24).
 
         Raises:
             SessionError: it is no mapping.

@@ -18,7 +18,7 @@ def set_session(req: Any, session: object) -> None:
 
 
 def find_session(req: Any, default: object) -> object:
-    """Return what is in the place of the session; ``default`` if nothing is."""
+    """Return what is in place of the session; ``default`` if nothing is."""
     context = req.context
     if isinstance(context, dict):
         return context.get(_NAME, default)

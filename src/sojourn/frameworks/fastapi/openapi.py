@@ -86,7 +86,7 @@ def _replace_scheme(document: dict[str, Any], schemes: dict[str, dict[str, Any]]
 
 
 def _alternatives(security: list[dict[str, list[str]]], schemes: list[str]) -> list[Any]:
-    """Return the requirements of an operation with the schemes in the place of the general one."""
+    """Return the requirements of an operation with the schemes in place of the general one."""
     if {SCHEME_NAME: []} not in security:
         return security
     others = [each for each in security if SCHEME_NAME not in each]

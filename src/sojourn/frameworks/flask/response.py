@@ -125,7 +125,7 @@ def caching_headers(response: HasHeaders) -> RawHeaders:
 
 
 def replace_caching_headers(response: HasHeaders, present: RawHeaders, sent: RawHeaders) -> None:
-    """Put the headers of a session on a response, in the place of those for caching.
+    """Put the headers of a session on a response, in place of those for caching.
 
     Args:
         response: to be sent.

@@ -64,11 +64,11 @@ class SanicExchange(FrameworkExchange):
         values = self.request.headers.getall(name, None)
         return None if values is None else ", ".join(values)
 
-    def placed(self) -> object:
+    def request_session(self) -> object:
         """Return ``request.ctx.session``."""
         return getattr(self.request.ctx, "session", None)
 
-    def place(self, session: Session[Any]) -> None:
+    def set_request_session(self, session: Session[Any]) -> None:
         """Set ``request.ctx.session``."""
         self.request.ctx.session = session
 

@@ -92,7 +92,7 @@ class SanicSocket(WebSocketConnection):
         return self._response
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-        """Load the session of this socket, once, and place it."""
+        """Load the session of this socket, once, for the handler."""
         self._pass_replacement()
         session = await super().load(on_store_failure)
         copy = self.working_copy
@@ -102,7 +102,7 @@ class SanicSocket(WebSocketConnection):
         return session
 
     def _pass_replacement(self) -> None:
-        """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
+        """Pass what is in place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None:
             context = self._request.ctx
             self.scope["session"] = getattr(context, "session", None)

@@ -18,7 +18,7 @@ class TornadoExchange(FrameworkExchange):
 
     Attributes:
         handler: of the request.
-        present: the session, or what the application has put into its place.
+        present: the session, or what the application has set instead.
     """
 
     __slots__ = ("handler", "present")
@@ -51,11 +51,11 @@ class TornadoExchange(FrameworkExchange):
         values = self.handler.request.headers.get_list(name)
         return ", ".join(values) if values else None
 
-    def placed(self) -> object:
+    def request_session(self) -> object:
         """Return what ``handler.session`` is."""
         return self.present
 
-    def place(self, session: Session[Any]) -> None:
+    def set_request_session(self, session: Session[Any]) -> None:
         """Set ``handler.session``."""
         self.present = session
 

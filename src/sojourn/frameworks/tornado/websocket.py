@@ -70,7 +70,7 @@ class TornadoSocket(WebSocketConnection):
     Attributes:
         handler: of Tornado.
         incoming: the message that Tornado has delivered.
-        present: the session, or what the application has put into its place.
+        present: the session, or what the application has set instead.
         accepting: the handshake is answered by the handler now.
         failure: raised by the handler of a message.
     """
@@ -88,14 +88,14 @@ class TornadoSocket(WebSocketConnection):
         self._connect_sent = False
 
     async def load(self, on_store_failure: OnStoreFailure | None = None) -> Session[Any]:
-        """Load the session of this socket, once, and place it."""
+        """Load the session of this socket, once, for the handler."""
         self.pass_replacement()
         session = await super().load(on_store_failure)
         self.present = session
         return session
 
     def pass_replacement(self) -> None:
-        """Pass what is in the place of the session to ``WebSocketConnection`` (law A24)."""
+        """Pass what is in place of the session to ``WebSocketConnection`` (law A24)."""
         if self.session is not None:
             self.scope["session"] = self.present
             self.present = self.session
@@ -363,7 +363,7 @@ class SocketMixin(WebSocketHandler):
         super().finish(body)
 
     def finish(self, chunk: Any = None) -> Any:
-        """Commit before a response in the place of the handshake; see ``SessionHandler.finish``."""
+        """Commit before a response in place of the handshake; see ``SessionHandler.finish``."""
         socket = self.sojourn_socket
         if (
             socket is None
@@ -405,7 +405,7 @@ class SocketMixin(WebSocketHandler):
         await super().finish(chunk)
 
     def flush(self, include_footers: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in Tornado
-        """Add the headers of the session to a response in the place of the handshake."""
+        """Add the headers of the session to a response in place of the handshake."""
         socket = self.sojourn_socket
         if (
             socket is not None

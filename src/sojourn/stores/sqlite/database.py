@@ -120,7 +120,7 @@ class DatabaseFile:
             f"journal_size_limit = {_MAX_LOG_BYTES}",
             f"cache_size = -{_CACHE_KIB}",
         )
-        # Foreign text in the place of a record must not make a list of records fail (law S9).
+        # Foreign text in place of a record must not make a list of records fail (law S9).
         connection.text_factory = _decode_text
         try:
             for pragma in pragmas:
