@@ -238,7 +238,7 @@ WITH accepted AS MATERIALIZED (
         SELECT FROM @keys WHERE realm = $1 AND fingerprint = ANY($2)) AS yes
 ), added AS (
     INSERT INTO @keys (realm, fingerprint)
-    SELECT $1, fingerprint FROM unnest($2) AS fingerprint, accepted WHERE yes
+    SELECT $1, fingerprint FROM pg_catalog.unnest($2) AS fingerprint, accepted WHERE yes
     ON CONFLICT DO NOTHING
 )
 SELECT yes FROM accepted
@@ -288,6 +288,10 @@ class Statements:
     The columns ``seen_at`` and ``version`` are authoritative, the copies in the record may be
     older. A few instants are read from the record, at their fixed offsets.
 
+    ``unnest`` of one array is polymorphic: without its schema, a function of another user in
+    ``search_path`` would be called instead (CVE-2018-1058). The other functions have exactly the
+    types of their arguments, and ``unnest`` of several arrays is syntax.
+
     Args:
         schema: the tables.
         is_relaxed: a commit does not wait for the disk.
@@ -332,7 +336,7 @@ class Statements:
         self.touch_in_batch: Final = in_batch(_TOUCH, *touch_types)
         self.delete: Final = Statement(sql(_DELETE), (TEXT, BYTEA_ARRAY))
         self.lock_names: Final = Statement(
-            "SELECT pg_advisory_xact_lock(key) FROM unnest($1) AS key", (BIGINT_ARRAY,)
+            "SELECT pg_advisory_xact_lock(key) FROM pg_catalog.unnest($1) AS key", (BIGINT_ARRAY,)
         )
         #: By the policy of the limit.
         self.login: Final = {
@@ -373,7 +377,8 @@ class Statements:
             "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint", ()
         )
         self.notify: Final = Statement(
-            "SELECT pg_notify($1, payload) FROM unnest($2) AS payload", (TEXT, TEXT_ARRAY)
+            "SELECT pg_notify($1, payload) FROM pg_catalog.unnest($2) AS payload",
+            (TEXT, TEXT_ARRAY),
         )
         #: Precedes all other statements of its transaction and applies to that only. BEGIN would
         #: have to be rolled back after an error before the next transaction of the pipeline. Not

@@ -4,6 +4,7 @@ import logging
 import subprocess
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -23,6 +24,13 @@ def tables(server, name="public"):
 
 
 ALL = ["sojourn_cutoffs", "sojourn_history", "sojourn_keys", "sojourn_schema", "sojourn_sessions"]
+
+
+HOSTILE_UNNEST = sql.SQL("""
+CREATE FUNCTION public.unnest({kind}[]) RETURNS SETOF {kind} LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO public.called VALUES (current_user);
+    RETURN QUERY SELECT pg_catalog.unnest($1);
+END $$""")
 
 
 @pytest.fixture
@@ -102,6 +110,31 @@ class TestCreation:
         assert rows == [(record.id,)]
         store.close()
         postgresql.query("DROP DATABASE latin WITH (FORCE)")
+
+    def test_functions_of_another_user_are_not_called(self, postgresql, open_url, guest):
+        """B-10: a function in `public` with a closer type than PostgreSQL's own would replace it.
+
+        It would run with the rights of the user of the sessions (CVE-2018-1058).
+        """
+        postgresql.query(
+            "GRANT CREATE ON SCHEMA public TO guest; CREATE TABLE called (name text);"
+            "GRANT INSERT ON called TO PUBLIC"
+        )
+        with psycopg.connect(guest, autocommit=True) as connection:
+            for kind in ("text", "bytea", "bigint"):
+                connection.execute(HOSTILE_UNNEST.format(kind=sql.SQL(kind)))
+        store = open_url()
+        record = login(None, "ada")
+        assert run(store.register_keys([bytes(8)])) is True
+        run(save_login(store, record, 0))
+        assert run(store.save(next_version(record), 1)) is SAVED
+        run(store.invalidate_logins("user:ada", record.authenticated_at + 1))
+        run(store.publish("revoked", record.id))
+        run(store.add_history([make_entry()], lifetime=60_000))
+        try:
+            assert postgresql.query("SELECT name FROM called") == []
+        finally:
+            postgresql.query("DROP TABLE called")
 
     def test_threads_that_start_together_create_the_tables_once(self, postgresql, open_url):
         stores = [open_url() for _ in range(6)]
