@@ -1,9 +1,15 @@
 """The command `sojourn` with real stores: output, effects and exit codes."""
 
+import datetime as dt
+import math
+
+import msgspec
 import pytest
 import redis
 
+from sojourn._core.codec import encode
 from sojourn._core.concurrency import complete
+from sojourn.store import SAVED
 from tests.integration.command_line_stores import (
     Installation,
     installation,
@@ -59,6 +65,33 @@ def test_sessions_are_listed_and_shown(installation):
     missing = installation.run("show", UNKNOWN)
     assert (missing.code, missing.out) == (1, "")
     assert missing.err == "There is no such session.\n"
+
+
+@on_stores("sqlite")
+def test_values_of_any_kind_are_shown(installation):
+    """1.5.2, S9: what JSON or Python's digits cannot hold, and what another program has damaged."""
+    with installation.sessions.open() as visit:
+        session = visit.session
+        session["long"] = [10**5_000]
+        session["numbers"] = {"nan": float("nan"), "low": [-math.inf], "high": 10**30}
+        session["damaged"] = dt.timedelta(days=1)
+    store = installation.sessions.store
+    record = complete(store.load(bytes.fromhex(session.id)))
+    body = record.body.replace(encode("damaged", dt.timedelta(days=1)), b"\xc7\x03\x06xyz")
+    changed = msgspec.structs.replace(record, version=record.version + 1, body=body)
+    assert complete(store.save(changed, record.version)) is SAVED
+
+    shown = installation.run("show", session.id, "--data", "--json")
+    assert shown.code == 0
+    assert shown.document["session"]["data"] == {
+        "long": [hex(10**5_000)],
+        "numbers": {"nan": "nan", "low": ["-inf"], "high": 10**30},
+        "damaged": "<damaged>",
+    }
+    listed = installation.run("show", session.id, "--data")
+    assert listed.code == 0
+    assert "<list with an integer of too many digits to show>" in listed.out
+    assert "{'nan': nan, 'low': [-inf]" in listed.out
 
 
 @on_stores()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from sojourn.cli.arguments import ID_ARGUMENT, SessionID
 from sojourn.cli.exit_codes import ExitCode, Failure
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
 #: Keys that begin with it are the library's.
 _RESERVED: Final = "\0"
+
+#: Shown in the place of a value that cannot be decoded.
+_DAMAGED: Final = "<damaged>"
+
+#: Python converts integers of 4,300 decimal digits and fewer.
+_MAX_BITS: Final = 14_000
 
 
 @click.command(
@@ -48,7 +56,7 @@ def show(target: Target, *, session_id: str, with_data: bool) -> None:
         print_json({"session": document})
         return
     fields = session_fields(info)
-    fields += [(f"data[{printable(key)!r}]", printable(repr(data[key]))) for key in sorted(data)]
+    fields += [(f"data[{printable(key)!r}]", printable(_text(data[key]))) for key in sorted(data)]
     print_fields(target, fields)
 
 
@@ -90,9 +98,14 @@ def _read_data(target: Target, session_id: str) -> dict[str, Any]:
             raise _encrypted() from None
         finally:
             with_cipher.close()
-    return {
-        key: decode(value) for key, value in contents.data.items() if not key.startswith(_RESERVED)
-    }
+    data: dict[str, Any] = {}
+    for key, value in contents.data.items():
+        if not key.startswith(_RESERVED):
+            try:
+                data[key] = decode(value)
+            except (msgspec.MsgspecError, ValueError):
+                data[key] = _DAMAGED  # another program has written it; the others are shown
+    return data
 
 
 def _encrypted() -> Failure:
@@ -104,10 +117,30 @@ def _encrypted() -> Failure:
 
 
 def _builtin(value: Any) -> Any:
-    """Return a value of a session as JSON has it; bytes as Base64, sets as lists."""
-    import msgspec
+    """Return a value of a session as JSON has it; bytes as Base64, sets as lists.
 
+    Numbers that JSON does not have, or that readers of JSON refuse, become text.
+    """
     try:
-        return msgspec.to_builtins(value, str_keys=True)
+        return _json_numbers(msgspec.to_builtins(value, str_keys=True))
     except TypeError:  # such as a tuple as the key of a dict
+        return _text(value)
+
+
+def _json_numbers(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {key: _json_numbers(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_json_numbers(item) for item in value]
+    if kind is float and not math.isfinite(value):
+        return repr(value)  # json.dumps would write NaN or Infinity
+    return hex(value) if kind is int and value.bit_length() > _MAX_BITS else value
+
+
+def _text(value: Any) -> str:
+    """Return a value of a session as Python writes it."""
+    try:
         return repr(value)
+    except ValueError:  # an integer of more than 4,300 digits
+        return f"<{type(value).__qualname__} with an integer of too many digits to show>"
