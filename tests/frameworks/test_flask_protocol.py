@@ -542,6 +542,47 @@ class TestRoutes:
         assert client.get("/without").text == "ok"
         assert app.store.calls == []
 
+    def test_a_view_without_a_session_sees_no_user_and_is_refused_every_verb(self):
+        app = make_app(autoload=False)
+        names = [name for name in dir(sojourn.Session) if not name.startswith("_")]
+        absent = []
+
+        @app.get("/")
+        def index():
+            assert session.user is session.ended_reason is session.authenticated_at is None
+            assert (session.methods, session.flashes(), session.remembered) == ((), [], False)
+            for name in ("increment", "login", "logout", "require_user", "check_csrf", "acommit"):
+                with pytest.raises(RuntimeError, match=r"@sessions\.route"):
+                    getattr(session, name)("ada")
+            for name in ("csrf_token", "state", "id"):
+                with pytest.raises(RuntimeError, match=r"@sessions\.route"):
+                    getattr(session, name)
+            with pytest.raises(RuntimeError, match=r"@sessions\.route"):
+                session.__ior__({"n": 1})
+            with pytest.raises(AttributeError, match="logn"):
+                _ = session.logn
+            for name in names:
+                try:
+                    getattr(session, name)
+                except AttributeError:
+                    absent.append(name)
+                except RuntimeError:
+                    pass
+            return "ok"
+
+        assert app.test_client().get("/").text == "ok"
+        assert absent == []
+
+    def test_hooks_may_read_the_user_of_a_request_without_a_session(self):
+        """Of a path that is left out, and of a request that was refused."""
+        app = make_app(exclude=["/static/*"], protect=True)
+        app.get("/static/style.css")(lambda: "css")
+        app.before_request(lambda: setattr(flask.g, "user", session.user))
+        app.after_request(lambda reply: reply if session.user is None else "wrong")
+        client = app.test_client()
+        assert client.get("/static/style.css").text == "css"
+        assert client.post("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+
     def test_route_continues_while_the_store_fails(self):
         """A15."""
         app = make_app(autoload=False)

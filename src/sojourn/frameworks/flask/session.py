@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
@@ -161,14 +162,32 @@ class UnloadedSession(NullSessionOfFlask):
     """The session of a request that has none: empty, and refuses to be changed.
 
     Its path is left out by ``include`` or ``exclude``, or its view does not request a session and
-    ``autoload`` is False.
+    ``autoload`` is False, or it was refused because of its origin. It has no user; the verbs of
+    ``Session`` raise ``RuntimeError``.
     """
+
+    user: str | None = None
+    methods: tuple[str, ...] = ()
+    authenticated_at: datetime | None = None
+    remembered: bool = False
+    ended_reason: str | None = None
+
+    def flashes(self) -> list[tuple[str, str]]:
+        """Return no messages."""
+        return []
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise RuntimeError(
             "this request has no session: its path is left out by include= or exclude=, or "
-            "autoload=False and its view is not decorated with @sessions.route"
+            "autoload=False and its view is not decorated with @sessions.route, or it was refused "
+            "because of its origin"
         )
 
     if not TYPE_CHECKING:  # type checkers use the names and types of the base class
-        __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _refuse
+        __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = update = setdefault = _refuse
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse the verbs of ``Session``; an access to another name is an error as usual."""
+            if name.startswith("_") or not hasattr(Session, name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return self._refuse if callable(getattr(Session, name)) else self._refuse()
