@@ -91,7 +91,7 @@ def test_a_tls_connection_without_replies_costs_one_deadline(runner, store, prox
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
             await store.load(bytes(16))
-        assert 1.8 < time.monotonic() - began < 2.5
+        assert 1.8 < time.monotonic() - began < 3.5  # two deadlines would be 4
         store.close()
 
     runner(check())

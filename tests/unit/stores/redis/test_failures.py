@@ -81,9 +81,9 @@ def test_at_a_silent_server_the_first_call_waits_and_later_ones_fail_fast(runner
         record = make_record()
         await store.create(record)
         proxy.swallow = True
-        await fails_within(store.load(record.id), 1.2)
+        await fails_within(store.load(record.id), 1.8)
         for _ in range(3):
-            await fails_within(store.load(record.id), 0.4)
+            await fails_within(store.load(record.id), 0.8)
         proxy.swallow = False
         assert await store.load(record.id) == record
         store.close()
@@ -173,8 +173,8 @@ def test_a_slow_server_is_waited_for_until_the_deadline(runner, proxy):
         await store.create(record)
         proxy.delay = 0.3
         assert await store.load(record.id) == record
-        proxy.delay = 1.5
-        await fails_within(store.load(record.id), 1.3)
+        proxy.delay = 2.5
+        await fails_within(store.load(record.id), 1.8)
         proxy.delay = 0.0
         assert await store.load(record.id) == record
         store.close()

@@ -239,7 +239,7 @@ def test_calls_in_threads_keep_their_deadline_while_a_node_hangs(cluster):
             with pytest.raises(StoreUnavailable):
                 run(store.load(record.id))
             # The first call waits for the whole deadline, and the node gets a part of it then.
-            assert time.monotonic() - started < (2.0 if number else 2.4)
+            assert time.monotonic() - started < (2.0 if number else 3.5)
         started = time.monotonic()
         assert run(store.load(elsewhere.id)) == elsewhere
         assert time.monotonic() - started < 2.0
