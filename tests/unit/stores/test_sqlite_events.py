@@ -136,8 +136,10 @@ def execute(path, statement):
         connection.execute(statement)
 
 
-def watchers():
-    return [each for each in threading.enumerate() if each.name == "sojourn-sqlite-watcher"]
+def watchers(others):
+    """Return the threads of watchers except those of earlier tests."""
+    found = set(threading.enumerate()) - others
+    return [each for each in found if each.name == "sojourn-sqlite-watcher"]
 
 
 def started(program, *args):
@@ -322,26 +324,27 @@ def test_more_events_than_one_read_returns_are_delivered_in_order(store, other, 
 
 def test_one_thread_watches_while_there_is_a_subscription(store):
     """S17, W10: it ends with the last subscription; the next one starts another."""
-    assert watchers() == []
+    others = set(threading.enumerate())
     for _ in range(2):
         first, second = Received(store), Received(store)
-        assert len(watchers()) == 1
+        assert len(watchers(others)) == 1
         first.subscription.close()
         run(store.publish("revoked", b"1" * 16))
         assert second.next() == message("revoked", b"1" * 16)
         second.subscription.close()
         second.subscription.close()
-        for thread in watchers():
+        for thread in watchers(others):
             thread.join(5)
-        assert watchers() == []
+        assert watchers(others) == []
 
 
 def test_close_ends_the_watcher(path):
     """S17: also with an open subscription, to which nothing is delivered afterwards."""
+    others = set(threading.enumerate())
     store = SQLiteStore(path)
     received = Received(store)
     store.close()
-    assert watchers() == []
+    assert watchers(others) == []
     received.subscription.watch(b"1" * 16)
     received.subscription.close()
     with pytest.raises(Exception, match="was closed"):
