@@ -274,7 +274,7 @@ def litestar_caches_personal_responses(call):
 
 @canary(
     "A24",
-    f"{FRAMEWORKS}.litestar.layers:_check_nested",
+    f"{FRAMEWORKS}.litestar.layer_check:_check_nested",
     tests="test_litestar.py::TestSecondSessionMiddleware",
 )
 def litestar_accepts_two_sessions_in_one_cookie(check_nested):

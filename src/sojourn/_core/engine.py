@@ -15,7 +15,7 @@ from sojourn._core.changes import ChangeTracker
 from sojourn._core.codec import decode
 from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext
-from sojourn._core.immediate import immediate_store
+from sojourn._core.immediate_store import immediate_store
 from sojourn._core.listing import Lister
 from sojourn._core.loader import Loader
 from sojourn._core.login import (

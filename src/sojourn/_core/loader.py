@@ -7,7 +7,7 @@ from hmac import compare_digest
 
 from sojourn._core.concurrency import Deadline, monotonic, shielded
 from sojourn._core.context import CoreContext, error_in_transit
-from sojourn._core.immediate import immediate_store
+from sojourn._core.immediate_store import immediate_store
 from sojourn._core.login import Rotation, end_of_grace_period
 from sojourn._core.policy import expired
 from sojourn._core.record_cache import RecordCache

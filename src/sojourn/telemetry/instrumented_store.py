@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, Final, Protocol
 
-from sojourn._core.immediate import immediate_store
+from sojourn._core.immediate_store import immediate_store
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import (
     LIMIT_REACHED,

@@ -17,7 +17,6 @@ from sojourn.errors import (
     StoreUnavailable,
 )
 from sojourn.session import Session, create_session
-from sojourn.web.added_headers import combine_added, find_added
 from sojourn.web.asgi_scope import (
     CONNECTION,
     ASGIApp,
@@ -39,6 +38,7 @@ from sojourn.web.installation import OnStoreFailure, WebInstallation
 from sojourn.web.lifecycle import PlannedCommit, SessionLifecycle
 from sojourn.web.origin import Refusal, refusal_response
 from sojourn.web.status import SERVER_ERROR, UNAVAILABLE
+from sojourn.web.ticket_protection import combine_added, find_added
 
 
 class _NoLoop:

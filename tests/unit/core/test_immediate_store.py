@@ -3,7 +3,7 @@
 import pytest
 
 from sojourn import Sessions
-from sojourn._core.immediate import immediate_store
+from sojourn._core.immediate_store import immediate_store
 from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
 

@@ -7,7 +7,7 @@ import pytest
 
 from sojourn import store as store_module
 from sojourn._core.concurrency import run
-from sojourn._core.immediate import immediate_store
+from sojourn._core.immediate_store import immediate_store
 from sojourn.errors import StoreUnavailable
 from sojourn.record import Record, pack_body
 from sojourn.store import GONE, LimitPolicy, SessionLimit, SupportsBroadcast, SupportsImmediate

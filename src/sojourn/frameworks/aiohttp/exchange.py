@@ -9,7 +9,6 @@ from aiohttp import hdrs, web
 from aiohttp.payload import AsyncIterablePayload
 
 from sojourn.session import Session
-from sojourn.web.added_headers import find_added, protect_ticket
 from sojourn.web.asgi_scope import client_labels
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import (
@@ -19,6 +18,7 @@ from sojourn.web.framework_exchange import (
     read_request_headers,
 )
 from sojourn.web.installation import WebInstallation
+from sojourn.web.ticket_protection import find_added, protect_ticket
 
 #: The key of the session in the request, as handlers use it.
 SESSION: Final = "session"

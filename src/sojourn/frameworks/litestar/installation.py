@@ -10,7 +10,7 @@ from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.litestar.config import SojournConfig
 from sojourn.frameworks.litestar.encoding import with_session_encoder
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
-from sojourn.frameworks.litestar.layers import check_layers
+from sojourn.frameworks.litestar.layer_check import check_layers
 from sojourn.frameworks.litestar.middleware import SessionMiddleware
 from sojourn.sessions import Sessions
 

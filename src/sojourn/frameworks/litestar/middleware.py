@@ -18,11 +18,11 @@ from sojourn.errors import NotSerializable
 from sojourn.frameworks.litestar.errors import LitestarFramework
 from sojourn.frameworks.litestar.login import follow_login, follow_replacement
 from sojourn.frameworks.litestar.response_cache import keep_personal_responses_out
-from sojourn.web.added_headers import combine_added, find_added
 from sojourn.web.asgi import SessionMiddleware as ASGISessionMiddleware
 from sojourn.web.asgi_exchange import HTTPExchange
 from sojourn.web.asgi_scope import CONNECTION
 from sojourn.web.installation import WebInstallation
+from sojourn.web.ticket_protection import combine_added, find_added
 
 #: The scope key of the installation and the headers that its middleware has sent.
 _SENT_HEADERS: Final = "sojourn.litestar.sent"

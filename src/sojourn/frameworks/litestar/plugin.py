@@ -17,7 +17,7 @@ from sojourn.frameworks.litestar.csrf import session_csrf_token
 from sojourn.frameworks.litestar.dependency import get_session
 from sojourn.frameworks.litestar.encoding import with_session_encoder
 from sojourn.frameworks.litestar.errors import answer_error, close_socket
-from sojourn.frameworks.litestar.layers import check_layers
+from sojourn.frameworks.litestar.layer_check import check_layers
 from sojourn.sessions import Sessions
 from sojourn.web.header_transport import AUTHORIZATION
 

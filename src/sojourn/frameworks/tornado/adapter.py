@@ -28,12 +28,12 @@ from sojourn.frameworks.tornado.websocket import SocketMixin
 from sojourn.frameworks.tornado.xsrf import XSRFMixin
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.added_headers import find_added
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.framework_exchange import call_on_error, default_response
 from sojourn.web.installation import OnStoreFailure
 from sojourn.web.status import SERVER_ERROR
+from sojourn.web.ticket_protection import find_added
 
 if TYPE_CHECKING:
     from sojourn.config import AllOptions, Options

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tornado.httputil import HTTPHeaders
 from tornado.web import OutputTransform
 
-from sojourn.web.added_headers import protect_ticket
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.installation import WebInstallation
+from sojourn.web.ticket_protection import protect_ticket
 
 
 class TicketProtection(OutputTransform):

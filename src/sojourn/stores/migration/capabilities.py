@@ -43,7 +43,7 @@ from sojourn.store import (
     SupportsUserIndex,
     invalid_cursor,
 )
-from sojourn.stores.migration.broadcast import JoinedSubscription
+from sojourn.stores.migration.joined_subscription import JoinedSubscription
 from sojourn.stores.migration.mover import InOld
 from sojourn.stores.migration.store import MAX_ATTEMPTS, MigratingStore, each
 from sojourn.stores.migration.transit import Moved, Pending, interpret

@@ -57,10 +57,10 @@ from sojourn.stores.postgresql.encoding import (
 from sojourn.stores.postgresql.executor import Executor
 from sojourn.stores.postgresql.history import HistoryTable
 from sojourn.stores.postgresql.listing import Lister
+from sojourn.stores.postgresql.named_queries import named_query, rows_of
 from sojourn.stores.postgresql.pipeline import Preparation, Query, Transaction
 from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
 from sojourn.stores.postgresql.purge import TablePurger
-from sojourn.stores.postgresql.queries import named_query, rows_of
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.schema_migration import Migrator
 from sojourn.stores.postgresql.statements import ANY_VERSION, Statements

@@ -1,4 +1,4 @@
-"""One subscription to the messages of two stores."""
+"""JoinedSubscription: one subscription to the messages of two stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ticket of a response whose headers the application changes after sojourn has added it."""
+"""Keeps a ticket out of caches after the application has changed the headers of its response."""
 
 from __future__ import annotations
 

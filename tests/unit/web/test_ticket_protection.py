@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from sojourn import Sessions
-from sojourn.web.added_headers import combine_added, find_added, protect_ticket
+from sojourn.web.ticket_protection import combine_added, find_added, protect_ticket
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
