@@ -55,6 +55,7 @@ STORE_CONTRACT = frozenset(
         "sojourn.store",
         "sojourn._core.concurrency",
         "sojourn._core.json_records",
+        "sojourn.stores.broadcast_messages",
         "sojourn.stores.history",
         "sojourn.stores.urls",
         "sojourn.stores.batching",

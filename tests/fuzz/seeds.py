@@ -15,6 +15,7 @@ import msgspec
 
 from sojourn._core.codec import encode
 from sojourn.record import pack_body
+from sojourn.stores import broadcast_messages
 from sojourn.stores.redis import encoding as redis_encoding
 from tests.fuzz.targets import EMPTY, HEADERS, SEALED, SEALED_BEFORE
 
@@ -66,7 +67,7 @@ SEEDS = {
         redis_encoding.encode_value(ROTATED, [bytes(16)] * 2),
     ],
     "announcement": [
-        redis_encoding.encode_message(kind, EMPTY.id, version=7, reason="logout")
+        broadcast_messages.encode_message(kind, EMPTY.id, version=7, reason="logout")
         for kind in ("revoked", "rotated", "changed")
     ],
 }

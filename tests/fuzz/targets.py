@@ -20,6 +20,7 @@ from sojourn._crypto.encryption import SecretCipher, TicketCipher
 from sojourn._crypto.tickets import KeyRing, Ticket, derive, hash_verifier
 from sojourn.errors import ConfigurationError, NotSerializable
 from sojourn.record import Contents, Record, UnreadableRecord, pack_body
+from sojourn.stores import broadcast_messages
 from sojourn.stores.redis import encoding as redis_encoding
 from sojourn.web.cookies import Cookie, CookieReader, CookieSettings
 
@@ -263,12 +264,12 @@ def stored(data: bytes) -> None:
 
 def announcement(data: bytes) -> None:
     """Decode any bytes as a broadcast message: ignored, or encoded and decoded again."""
-    found = redis_encoding.decode_message(data)
+    found = broadcast_messages.decode_message(data)
     if found is not None:
-        again = redis_encoding.encode_message(
+        again = broadcast_messages.encode_message(
             found.kind, found.session_id, version=found.version, reason=found.reason
         )
-        assert redis_encoding.decode_message(again) == found
+        assert broadcast_messages.decode_message(again) == found
 
 
 TARGETS = {

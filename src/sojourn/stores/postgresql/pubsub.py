@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 import psycopg
 from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from sojourn.errors import StoreError
 from sojourn.store import BroadcastMessage, MessageHandler, MessageKind
+from sojourn.stores.broadcast_messages import decode_message, encode_message
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
@@ -44,17 +44,8 @@ _SUCCESS: Final = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 #: Bytes of a payload: NOTIFY rejects 8,000 and more.
 MAX_PAYLOAD_BYTES: Final = 7_999
 
-#: The message format; messages of other formats are ignored.
-_FORMAT: Final = 1
-
 #: Bytes of a reason, which is the only part of a message without a limit of its own.
 _MAX_REASON_BYTES: Final = 5_000
-
-#: What the decoders raise for foreign text, invalid base64 and unlimited nesting included.
-_DECODING_ERRORS: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode
 
 
 def channel_of(table: str, realm: str) -> str:
@@ -66,23 +57,22 @@ def channel_of(table: str, realm: str) -> str:
     return f"sojourn_{digest[:32]}"
 
 
-def encode_message(
+def encode_payload(
     kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
 ) -> str:
     """Return a message as base64url text of at most ``MAX_PAYLOAD_BYTES``; cuts a long reason."""
     if len(reason) * 4 > _MAX_REASON_BYTES:
         reason = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore")
-    message = BroadcastMessage(_FORMAT, kind, session_id, version, reason)
-    return base64.urlsafe_b64encode(_encode(message)).decode()
+    message = encode_message(kind, session_id, version=version, reason=reason)
+    return base64.urlsafe_b64encode(message).decode()
 
 
-def decode_message(payload: str | bytes) -> BroadcastMessage | None:
+def decode_payload(payload: str | bytes) -> BroadcastMessage | None:
     """Return a message; None if it is foreign, damaged or of another format."""
     try:
-        message = _decode(base64.urlsafe_b64decode(payload))
-    except _DECODING_ERRORS:
+        return decode_message(base64.urlsafe_b64decode(payload))
+    except ValueError:
         return None
-    return message if message.format == _FORMAT else None
 
 
 # Subscription
@@ -273,7 +263,7 @@ class Subscriber:
             self._call(self._on_gap)
             while True:
                 for payload in listener.receive():
-                    self._deliver(decode_message(payload))
+                    self._deliver(decode_payload(payload))
 
     def _deliver(self, message: BroadcastMessage | None) -> None:
         if message is None:

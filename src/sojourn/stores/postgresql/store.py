@@ -59,7 +59,7 @@ from sojourn.stores.postgresql.history import HistoryTable
 from sojourn.stores.postgresql.listing import Lister
 from sojourn.stores.postgresql.named_queries import named_query, rows_of
 from sojourn.stores.postgresql.pipeline import Preparation, Query, Transaction
-from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_message
+from sojourn.stores.postgresql.pubsub import Subscriber, channel_of, encode_payload
 from sojourn.stores.postgresql.purge import TablePurger
 from sojourn.stores.postgresql.schema import Schema
 from sojourn.stores.postgresql.schema_migration import Migrator
@@ -404,7 +404,7 @@ class PostgresStore:
         """Send a message for each session to every subscriber."""
         for start in range(0, len(session_ids), _MAX_NOTIFICATIONS):
             payloads: list[bytes | None] = [
-                encode_message(kind, session_id, version=version, reason=reason).encode()
+                encode_payload(kind, session_id, version=version, reason=reason).encode()
                 for session_id in session_ids[start : start + _MAX_NOTIFICATIONS]
             ]
             parameters = (self._channel.encode(), pack_byteas(payloads, element=TEXT))

@@ -9,12 +9,12 @@ import msgspec
 
 from sojourn.record import Record, UnreadableRecord
 from sojourn.store import LimitPolicy, MessageKind, SessionLimit
+from sojourn.stores.broadcast_messages import encode_message
 from sojourn.stores.redis.connection import Argument, Line
 from sojourn.stores.redis.encoding import (
     channel_of,
     created_at,
     decode_value,
-    encode_message,
     encode_record,
     encode_value,
 )

@@ -1,4 +1,4 @@
-"""Encoding of stored values and broadcast messages.
+"""Encoding of stored values.
 
 A value is the digests of the names that a session is indexed under, then its record. ``scripts.py``
 describes it, and the Lua scripts read it.
@@ -10,8 +10,6 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from sojourn.record import (
     FORMAT,
     KNOWN_FLAGS,
@@ -22,7 +20,7 @@ from sojourn.record import (
     Record,
     UnreadableRecord,
 )
-from sojourn.store import BroadcastMessage, MessageKind
+from sojourn.store import MessageKind
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.scripts import CREATED_AT, DIGEST_BYTES, MAX_NAMES, NO_NAMES
 
@@ -41,8 +39,6 @@ _COMMIT_IDS_AT: Final = _HEADER_BYTES - len(NO_COMMIT_IDS)
 
 #: Where the record starts in a value, by the first byte of the value.
 _RECORD_STARTS: Final = {NO_NAMES + n: 1 + DIGEST_BYTES * n for n in range(MAX_NAMES + 1)}
-
-# Values
 
 
 def encode_value(record: Record, digests: Sequence[bytes] = ()) -> bytes:
@@ -147,33 +143,6 @@ def created_at(value: bytes) -> bytes:
     return value[start : start + 8]
 
 
-# Messages
-
-#: The message format; messages of other formats are ignored.
-MESSAGE_FORMAT: Final = 1
-
-
 def channel_of(kind: MessageKind, session_id: bytes, keys: Keys) -> str:
     """Return the channel of a message: all processes receive all kinds but ``changed``."""
     return keys.channel(session_id) if kind == "changed" else keys.events
-
-
-def encode_message(kind: MessageKind, session_id: bytes, *, version: int, reason: str) -> bytes:
-    """Return the bytes of a message."""
-    return _encode(BroadcastMessage(MESSAGE_FORMAT, kind, session_id, version, reason))
-
-
-def decode_message(data: bytes) -> BroadcastMessage | None:
-    """Return a message; None if it is foreign, damaged or of another format."""
-    try:
-        message = _decode(data)
-    except _DECODING_ERRORS:
-        return None
-    return message if message.format == MESSAGE_FORMAT else None
-
-
-#: What the decoder raises for foreign bytes, invalid text and unlimited nesting included.
-_DECODING_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode

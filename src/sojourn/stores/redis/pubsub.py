@@ -16,9 +16,10 @@ from typing import Any, Final
 from redis.crc import key_slot
 
 from sojourn.store import MessageHandler
+from sojourn.stores.broadcast_messages import decode_message
 from sojourn.stores.redis.client import ClientPushConnection
 from sojourn.stores.redis.connection import BlockingStream, Line, pack
-from sojourn.stores.redis.encoding import channel_of, decode_message
+from sojourn.stores.redis.encoding import channel_of
 from sojourn.stores.redis.errors import (
     ConnectionLost,
     ServerError,

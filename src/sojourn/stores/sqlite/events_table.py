@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import msgspec
-
-from sojourn.store import BroadcastMessage, MessageKind
+from sojourn.store import MessageKind
+from sojourn.stores.broadcast_messages import encode_message
 from sojourn.stores.sqlite.schema import Schema
 
 #: Milliseconds that an event is kept. A subscriber that was stopped for longer detects the gap.
@@ -21,14 +20,8 @@ FETCH_LIMIT: Final = 1000
 #: Old events that are deleted for each one that is added, so that the table stays small.
 _TRIM_FACTOR: Final = 2
 
-#: The version of the encoded messages.
-_FORMAT: Final = 1
-
 #: Number, whether the message is provisional, and the encoded message.
 EventRow = tuple[int, int, bytes]
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(BroadcastMessage).decode
 
 
 class EventsTable:
@@ -99,21 +92,3 @@ class EventsTable:
     def fetch(self, connection: sqlite3.Connection, after: int) -> list[EventRow]:
         """Return up to ``FETCH_LIMIT`` events with numbers greater than ``after``, in order."""
         return connection.execute(self._fetch, (after, FETCH_LIMIT)).fetchall()
-
-
-def encode_message(
-    kind: MessageKind, session_id: bytes, *, version: int = 0, reason: str = ""
-) -> bytes:
-    """Return a ``BroadcastMessage`` as msgpack."""
-    return _encode(BroadcastMessage(_FORMAT, kind, session_id, version, reason))
-
-
-def decode_message(data: object) -> BroadcastMessage | None:
-    """Return the message of a row; None if it is foreign, damaged or of another format."""
-    if type(data) is not bytes:
-        return None
-    try:
-        message = _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return message if message.format == _FORMAT else None

@@ -28,7 +28,8 @@ from sojourn.store import (
     SaveResult,
     SessionLimit,
 )
-from sojourn.stores.sqlite.events_table import EventsTable, encode_message
+from sojourn.stores.broadcast_messages import encode_message
+from sojourn.stores.sqlite.events_table import EventsTable
 from sojourn.stores.sqlite.history import HistoryTable
 from sojourn.stores.sqlite.savepoint import Savepoint
 from sojourn.stores.sqlite.schema import INDEX_COLUMNS, Schema

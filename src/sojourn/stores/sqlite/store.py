@@ -31,10 +31,10 @@ from sojourn.store import (
     invalid_cursor,
     parse_id_cursor,
 )
+from sojourn.stores.broadcast_messages import encode_message
 from sojourn.stores.history import decode_entries, make_cursor, parse_cursor
 from sojourn.stores.sqlite.checkpointer import Checkpointer
 from sojourn.stores.sqlite.database import DatabaseFile, is_full
-from sojourn.stores.sqlite.events_table import encode_message
 from sojourn.stores.sqlite.fork import fork_hooks
 from sojourn.stores.sqlite.group_commit import GroupCommitter, PendingWrite
 from sojourn.stores.sqlite.readers import ReaderPool

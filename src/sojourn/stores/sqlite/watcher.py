@@ -11,8 +11,9 @@ from typing import Final
 
 from sojourn.errors import StoreError
 from sojourn.store import BroadcastMessage, MessageHandler
+from sojourn.stores.broadcast_messages import decode_message
 from sojourn.stores.sqlite.database import DatabaseFile, is_busy
-from sojourn.stores.sqlite.events_table import FETCH_LIMIT, EventRow, decode_message
+from sojourn.stores.sqlite.events_table import FETCH_LIMIT, EventRow
 from sojourn.stores.sqlite.statements import Statements
 from sojourn.stores.sqlite.worker import Worker
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 
+import msgspec
 import psycopg
 import pytest
 
@@ -17,8 +18,8 @@ from sojourn.stores.postgresql.pubsub import (
     MAX_PAYLOAD_BYTES,
     Subscriber,
     channel_of,
-    decode_message,
-    encode_message,
+    decode_payload,
+    encode_payload,
 )
 from tests.integration.postgresql import PgBouncer, Postgres
 from tests.integration.postgresql_binaries import NEEDS_PGBOUNCER
@@ -127,12 +128,12 @@ def notify(server, *payloads, channel=CHANNEL):
 
 
 def publish(server, *versions):
-    notify(server, *(encode_message("revoked", ONE, version=version) for version in versions))
+    notify(server, *(encode_payload("revoked", ONE, version=version) for version in versions))
 
 
 def publish_together(server, *versions):
     """Publish in one transaction, so that the messages arrive together."""
-    payloads = [encode_message("revoked", ONE, version=version) for version in versions]
+    payloads = [encode_payload("revoked", ONE, version=version) for version in versions]
     server.query(
         "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload", CHANNEL, payloads
     )
@@ -142,17 +143,17 @@ class TestMessages:
     @pytest.mark.parametrize("kind", ["revoked", "rotated", "changed", "all-before"])
     def test_a_message_is_restored_with_every_field(self, kind):
         """S17: with every field."""
-        payload = encode_message(kind, ONE, version=2**53, reason='stolen "phone" ü')
-        assert decode_message(payload) == BroadcastMessage(1, kind, ONE, 2**53, 'stolen "phone" ü')
+        payload = encode_payload(kind, ONE, version=2**53, reason='stolen "phone" ü')
+        assert decode_payload(payload) == BroadcastMessage(1, kind, ONE, 2**53, 'stolen "phone" ü')
         assert payload.isascii()
 
     @pytest.mark.parametrize("reason", ["x" * 100_000, "ü" * 5_000, "€" * 2_000, "x" * 4_999])
     def test_a_long_reason_is_truncated_to_the_largest_payload(self, postgresql, reason):
         """S17: NOTIFY rejects 8,000 bytes; a revocation must not fail because of its reason."""
-        payload = encode_message("revoked", ONE, version=2**63, reason=reason)
+        payload = encode_payload("revoked", ONE, version=2**63, reason=reason)
         assert len(payload) <= MAX_PAYLOAD_BYTES
         notify(postgresql, payload)
-        cut = decode_message(payload).reason
+        cut = decode_payload(payload).reason
         assert len(cut) > 1_500
         assert reason.startswith(cut)
 
@@ -163,16 +164,16 @@ class TestMessages:
 
     @pytest.mark.parametrize(
         "payload",
-        ["", "x", "ü", "!!!!", "AAAA", "lQ==", b"\xff", encode_message("revoked", ONE)[:-4]],
+        ["", "x", "ü", "!!!!", "AAAA", "lQ==", b"\xff", encode_payload("revoked", ONE)[:-4]],
     )
     def test_foreign_and_damaged_payloads_are_ignored(self, payload):
         """S17."""
-        assert decode_message(payload) is None
+        assert decode_payload(payload) is None
 
     def test_a_message_of_a_later_format_is_ignored(self):
         """S17: during an upgrade of several processes."""
-        later = pubsub._encode(BroadcastMessage(2, "revoked", ONE, 1, ""))
-        assert decode_message(pubsub.base64.urlsafe_b64encode(later)) is None
+        later = msgspec.msgpack.encode(BroadcastMessage(2, "revoked", ONE, 1, ""))
+        assert decode_payload(pubsub.base64.urlsafe_b64encode(later)) is None
 
     def test_channels_of_realms_and_tables_differ(self):
         """S14: every name is short enough for LISTEN."""
@@ -201,7 +202,7 @@ class TestDelivery:
         """S17: the subscription continues."""
         probe = open_probe(postgresql.port)
         notify(postgresql, "", "x", "!!!!")
-        notify(postgresql, encode_message("revoked", TWO), channel=CHANNEL + "x")
+        notify(postgresql, encode_payload("revoked", TWO), channel=CHANNEL + "x")
         publish(postgresql, 1)
         assert probe.next() == revoked(1)
 
@@ -210,7 +211,7 @@ class TestDelivery:
         probe = open_probe(postgresql.port)
 
         def next_after_a_change():
-            notify(postgresql, encode_message("changed", ONE, version=3))
+            notify(postgresql, encode_payload("changed", ONE, version=3))
             publish(postgresql, 1)
             return probe.next()
 
@@ -448,4 +449,4 @@ class TestClosing:
         assert len(probe.connections) == 1
 
 
-PAYLOAD = encode_message("revoked", ONE, version=1)
+PAYLOAD = encode_payload("revoked", ONE, version=1)

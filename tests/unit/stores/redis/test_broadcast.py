@@ -11,8 +11,8 @@ import redis
 from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError
 from sojourn.store import SAVED, BroadcastMessage, SupportsBroadcast
+from sojourn.stores.broadcast_messages import MESSAGE_FORMAT, encode_message
 from sojourn.stores.redis import RedisStore
-from sojourn.stores.redis.encoding import MESSAGE_FORMAT, encode_message
 from sojourn.stores.urls import open_store
 from sojourn.testing.records import make_record, next_version
 from tests.integration.proxy import Proxy

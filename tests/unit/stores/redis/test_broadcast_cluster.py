@@ -10,8 +10,8 @@ import redis
 
 from sojourn._core.concurrency import run
 from sojourn.store import SAVED, BroadcastMessage
+from sojourn.stores.broadcast_messages import MESSAGE_FORMAT
 from sojourn.stores.redis import RedisStore
-from sojourn.stores.redis.encoding import MESSAGE_FORMAT
 from sojourn.stores.redis.keys import Keys
 from sojourn.stores.redis.server_checks import has_sharded_channels
 from sojourn.stores.urls import open_store

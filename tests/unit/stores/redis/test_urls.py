@@ -8,8 +8,8 @@ import redis
 
 from sojourn._core.concurrency import run
 from sojourn.errors import ConfigurationError, StoreUnavailable
+from sojourn.stores.broadcast_messages import encode_message
 from sojourn.stores.redis.connection import ServerAddress
-from sojourn.stores.redis.encoding import encode_message
 from sojourn.stores.redis.urls import parse_address
 from sojourn.stores.urls import open_store
 from sojourn.testing.decorators import with_loop, without_loop
