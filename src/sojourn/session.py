@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hmac import compare_digest
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, Self, cast
 from uuid import UUID
 
 from sojourn._core.changes import ChangeTracker
 from sojourn._core.checked_coroutine import checked_coroutine
+from sojourn._core.clock import MAX_DATETIME, to_datetime
 from sojourn._core.concurrency import run
 from sojourn._core.engine import Engine
 from sojourn._core.lease import SessionLease
@@ -41,9 +42,6 @@ else:
     from typing import TypeVar
 
     S = TypeVar("S")
-
-#: The last millisecond of the year 9999, the end of ``datetime``'s range.
-_MAX_DATETIME: Final = 253_402_300_799_999
 
 
 class Session(MutableMapping[str, Any], Generic[S]):
@@ -339,23 +337,23 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """When the session was created, UTC; None while it is new."""
         self._copy.accessed = True
         record = self._copy.record
-        return None if record is None else _to_datetime(record.created_at)
+        return None if record is None else to_datetime(record.created_at)
 
     @property
     def seen_at(self) -> datetime | None:
         """The last recorded activity (see ``touch_interval``), UTC; None while it is new."""
         self._copy.accessed = True
         record = self._copy.record
-        return None if record is None else _to_datetime(record.seen_at)
+        return None if record is None else to_datetime(record.seen_at)
 
     @property
     def expires_at(self) -> datetime | None:
         """When the session expires without activity, UTC; None while new, or if it never does."""
         self._copy.accessed = True
         record = self._copy.record
-        if record is None or record.expires_at > _MAX_DATETIME:
+        if record is None or record.expires_at > MAX_DATETIME:
             return None
-        return _to_datetime(record.expires_at)
+        return to_datetime(record.expires_at)
 
     @property
     def labels(self) -> MappingProxyType[str, str]:
@@ -607,7 +605,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         """When the user last logged in, UTC; None if no user is logged in."""
         self._copy.access()
         at = self._copy.authenticated_at()
-        return datetime.fromtimestamp(at / 1000, UTC) if at else None
+        return to_datetime(at) if at else None
 
     @property
     def remembered(self) -> bool:
@@ -883,7 +881,3 @@ def _check_methods(methods: Sequence[object]) -> tuple[str, ...]:
     if isinstance(methods, str) or None in texts:
         raise TypeError(f"methods expects texts such as ('password',), found {methods!r}")
     return cast("tuple[str, ...]", texts)
-
-
-def _to_datetime(milliseconds_since_1970: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds_since_1970 / 1000, UTC)

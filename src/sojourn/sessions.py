@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 from uuid import UUID
 
 from sojourn._core.checked_coroutine import checked_coroutine
-from sojourn._core.clock import ServerClock, wall_clock
+from sojourn._core.clock import ServerClock, to_datetime, wall_clock
 from sojourn._core.codec import checked_encoder
 from sojourn._core.concurrency import Deadline, replace_locks_after_fork, run
 from sojourn._core.context import CoreContext
@@ -108,8 +108,6 @@ W = TypeVar("W", bound="WriteFunction | JSONWriteFunction")
 
 logger: logging.Logger = logging.getLogger("sojourn")
 
-#: The last second of the year 9999, the end of ``datetime``'s range.
-_MAX_DATETIME: Final = 253_402_300_799
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -867,13 +865,13 @@ class Sessions(Generic[S]):
             record.session_id,
             metadata.user,
             MappingProxyType(metadata.labels),
-            _to_datetime(record.created_at),
-            _to_datetime(record.seen_at),
-            _to_datetime(record.expires_at),
-            _to_datetime(login) if login else None,
+            to_datetime(record.created_at),
+            to_datetime(record.seen_at),
+            to_datetime(record.expires_at),
+            to_datetime(login) if login else None,
             self.connections.count(record.session_id),
-            _to_datetime(record.seen_at + record.idle_timeout),
-            _to_datetime(record.absolute_at),
+            to_datetime(record.seen_at + record.idle_timeout),
+            to_datetime(record.absolute_at),
         )
 
 
@@ -930,8 +928,8 @@ def _ended(entry: HistoryEntry) -> EndedSession:
         entry.session_id.hex(),
         entry.user,
         MappingProxyType(entry.labels),
-        _to_datetime(entry.created_at) if entry.created_at else None,
-        _to_datetime(entry.ended_at),
+        to_datetime(entry.created_at) if entry.created_at else None,
+        to_datetime(entry.ended_at),
         entry.reason,
         entry.actor,
     )
@@ -954,7 +952,3 @@ def _to_milliseconds(instant: object, name: str) -> int:
             f"{instant!r}"
         )
     return -((_EPOCH - instant) // timedelta(milliseconds=1))
-
-
-def _to_datetime(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(min(milliseconds / 1000, _MAX_DATETIME), UTC)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from sojourn.store import SupportsServerTime
+
+#: The last millisecond of the year 9999, the end of ``datetime``'s range.
+MAX_DATETIME: Final = 253_402_300_799_999
 
 #: Nanoseconds in a millisecond.
 _NANOSECONDS: Final = 1_000_000
@@ -35,6 +39,15 @@ _MAX_DIVERGENCE: Final = 1.0
 def wall_clock() -> int:
     """Return this machine's time, milliseconds since 1970 UTC."""
     return time.time_ns() // _NANOSECONDS
+
+
+def to_datetime(milliseconds: int) -> datetime:
+    """Return an instant in UTC; the end of the year 9999 for a later one.
+
+    Args:
+        milliseconds: since 1970 UTC, as stored: up to 64 bits.
+    """
+    return datetime.fromtimestamp(min(milliseconds, MAX_DATETIME) / 1000, UTC)
 
 
 class ServerClock:

@@ -117,12 +117,14 @@ def decode(data: bytes) -> Any:
     """Decode the result of ``encode``.
 
     Raises:
-        msgspec.DecodeError, ValueError: the bytes are damaged.
+        msgspec.DecodeError: the bytes are damaged.
     """
     try:
         return _decode(data)
     except RecursionError:
         raise msgspec.DecodeError("a damaged value, nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError("a damaged value, with text that is not UTF-8") from error
 
 
 class _Refused(Exception):

@@ -103,7 +103,7 @@ def _read_data(target: Target, session_id: str) -> dict[str, Any]:
         if not key.startswith(_RESERVED):
             try:
                 data[key] = decode(value)
-            except (msgspec.MsgspecError, ValueError):
+            except msgspec.DecodeError:
                 data[key] = _DAMAGED  # another program has written it; the others are shown
     return data
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sojourn._core.clock import to_datetime
 from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import failure_of
 from sojourn.cli.formatting import format_instant, format_labels, format_number, iso, print_json
@@ -89,7 +90,7 @@ def _snapshot(target: Target, limit: int) -> dict[str, Any]:
     sample = target.run(take_sample(sessions, limit))
     live, factor = target.run(extrapolate(sessions, sample))
     return {
-        "at": iso(datetime.fromtimestamp(sample.now / 1000, UTC)),
+        "at": iso(to_datetime(sample.now)),
         "store": target.store_url,
         "round_trip_ms": round(round_trip * 1000, 3),
         "live": live,
@@ -122,7 +123,7 @@ def _recent_document(record: Record) -> dict[str, Any]:
         "id": record.session_id,
         "user": metadata.user,
         "labels": metadata.labels,
-        "seen_at": iso(datetime.fromtimestamp(record.seen_at / 1000, UTC)),
+        "seen_at": iso(to_datetime(record.seen_at)),
     }
 
 

@@ -7,6 +7,7 @@ from collections import OrderedDict, UserList
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+import msgspec
 import pytest
 
 from sojourn._core.working_copy import CookieChange, WorkingCopy
@@ -408,6 +409,18 @@ async def test_a_damaged_record_is_an_empty_session_and_reported():
     await end_of_request(damaged)
     assert damaged._copy.cookie_change is CookieChange.SEND
     assert await world.data(ticket) == {"a": 1}
+
+
+async def test_instants_after_the_year_9999_are_shown_as_its_end():
+    """1.5.2, S9: a record whose times another program has changed."""
+    world, _, session = await loaded_session(a=1)
+    late = {"created_at": 2**60, "seen_at": 2**60, "authenticated_at": 2**63}
+    record = msgspec.structs.replace(session._copy.record, absolute_at=2**64 - 1, **late)
+    changed = session_of(world, record)
+    instants = (changed.created_at, changed.seen_at, changed.authenticated_at)
+    assert [each.year for each in instants] == [9999, 9999, 9999]
+    assert changed.expires_at is None
+    assert changed["a"] == 1
 
 
 async def test_committing_a_damaged_record_that_was_not_read_writes_nothing():
