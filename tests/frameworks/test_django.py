@@ -4,6 +4,8 @@ import gc
 
 import pytest
 
+from sojourn.testing.app_suite.handlers import HANDLERS
+from sojourn.testing.decorators import under_loop
 from tests.contract.request_suite import RequestSuite
 from tests.frameworks.apps import django_app, django_wsgi_app
 
@@ -23,6 +25,18 @@ class TestDjango(RequestSuite):
 
     build = staticmethod(django_app.build)
     uninstall = staticmethod(django_app.uninstall)
+
+    @under_loop
+    async def test_several_cookie_headers_are_one(self):
+        """A8: HTTP/2 splits the Cookie header (RFC 9113 8.2.3); two tickets count as none."""
+        async with self.serve(HANDLERS) as app:
+            browser, other = app.browser(), app.browser()
+            assert (await browser.get("/write")).body == b"1"
+            assert (await other.get("/write")).body == b"1"
+            split = await browser.get("/write", headers=[("cookie", "theme=dark,light")])
+            assert split.body == b"2"
+            planted = await browser.get("/read", headers=[("cookie", other.cookie)])
+            assert planted.body == b"None"
 
 
 class TestDjangoWSGI(RequestSuite):

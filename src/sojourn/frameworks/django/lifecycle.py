@@ -79,7 +79,7 @@ class RequestLifecycle(SessionLifecycle):
         transport = self.web.classify(
             self.request.scheme or "http", _read_host(meta), is_proxied(meta)
         )
-        return self.web.has_ticket(transport, read_header(meta, "HTTP_COOKIE"), self.header)
+        return self.web.has_ticket(transport, _read_cookies(self.request), self.header)
 
     def wanted(self) -> bool:
         """Return whether ``include`` and ``exclude`` give the path a session."""
@@ -99,7 +99,7 @@ class RequestLifecycle(SessionLifecycle):
         return self.begin(
             request.scheme or "http",
             _read_host(meta),
-            read_header(meta, "HTTP_COOKIE"),
+            _read_cookies(request),
             is_proxied(meta),
             on_store_failure,
         )
@@ -149,7 +149,7 @@ class RequestLifecycle(SessionLifecycle):
             site=read_header(meta, "HTTP_SEC_FETCH_SITE"),
             origin=read_header(meta, "HTTP_ORIGIN"),
             host=_read_host(meta),
-            cookies=read_header(meta, "HTTP_COOKIE"),
+            cookies=_read_cookies(request),
             proxied=is_proxied(meta),
             read=self.header,
         )
@@ -222,6 +222,20 @@ def is_stream(response: HttpResponseBase) -> bool:
     """
     body: Any = response
     return body.streaming and getattr(body, "file_to_stream", None) is None
+
+
+def _read_cookies(request: HttpRequest) -> bytes | None:
+    """Return all Cookie headers as one; None if there is none.
+
+    HTTP/2 splits the header (RFC 9113 8.2.3), granian passes its parts on, and Django joins them
+    with commas.
+    """
+    joined = read_header(request.META, "HTTP_COOKIE")
+    if joined is None or b"," not in joined:
+        return joined
+    headers: list[tuple[bytes, bytes]] = getattr(request, "scope", {}).get("headers", [])
+    parts = [value for name, value in headers if name == b"cookie"]
+    return b"; ".join(parts) if len(parts) > 1 else joined
 
 
 def _read_host(meta: dict[str, Any]) -> bytes | None:
