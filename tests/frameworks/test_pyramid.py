@@ -397,6 +397,16 @@ def send(request):
     return Response("accepted")
 
 
+def log_in_to_session(request):
+    request.session.login(17)
+    return Response("done")
+
+
+def renew_login(request):
+    request.session.renew_login()
+    return Response("done")
+
+
 class TestCSRF:
     """Pyramid's CSRF protection."""
 
@@ -413,16 +423,19 @@ class TestCSRF:
         site.browser.post("/send", {"csrf_token": "guessed"}, status=400)
         site.browser.post("/send", status=400)
 
-    def test_a_login_replaces_the_tokens(self):
+    @pytest.mark.parametrize("how", ["/log_in?user=17", "/log_in_to_session", "/renew_login"])
+    def test_a_login_replaces_the_tokens(self, how):
         """B-25: an attacker may know a token from before the login."""
 
         def configure(config):
             use_helper(config)
             config.set_default_csrf_options(require_csrf=True)
 
-        site = Site(form, send, log_in, configure=configure)
+        site = Site(form, send, log_in, log_in_to_session, renew_login, configure=configure)
+        if how == "/renew_login":
+            site.get("/log_in?user=17")
         before = site.get("/form").json
-        site.get("/log_in?user=17")
+        site.get(how)
         for token in before:
             site.browser.post("/send", {"csrf_token": token}, status=400)
 

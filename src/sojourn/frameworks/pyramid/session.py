@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
+from uuid import UUID
 
 from pyramid.interfaces import ISession  # type: ignore[import-untyped] # it has no types
 from zope.interface import classImplements  # type: ignore[import-untyped] # it has no types
@@ -51,14 +53,9 @@ class PyramidSession(Session[Any]):
         return self.user is not None if key == self.userid_key else super().__contains__(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Assign a key; that of the authentication helper logs in.
-
-        The CSRF token of ``get_csrf_token`` is dropped then: a page from before the login, perhaps
-        another visitor's, shows it.
-        """
+        """Assign a key; that of the authentication helper logs in."""
         if key == self.userid_key:
             self.login(value if isinstance(value, str | int) else str(value))
-            self.pop(CSRF_KEY, None)
         super().__setitem__(key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -87,6 +84,22 @@ class PyramidSession(Session[Any]):
             raise KeyError(self.userid_key)
         value = super().get(self.userid_key)
         return value if str(value) == user else user
+
+    def login(
+        self,
+        user: str | int | UUID,
+        *,
+        methods: Sequence[str] = (),
+        labels: Mapping[str, str] | None = None,
+        remember: bool = False,
+    ) -> None:
+        """Bind the session to a user who has proved their identity; see ``Session.login``.
+
+        The CSRF token of ``get_csrf_token`` is dropped: a page from before the login, perhaps
+        another visitor's, shows it.
+        """
+        super().login(user, methods=methods, labels=labels, remember=remember)
+        self.pop(CSRF_KEY, None)
 
     # ISession
 
