@@ -7,10 +7,12 @@ results are arrays in binary format, which need no adapters.
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 from collections.abc import Generator, Sequence
 from enum import Enum
 from typing import Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
@@ -212,10 +214,22 @@ class Preparation:
         threshold: executions before a statement is prepared; None to prepare none.
     """
 
-    __slots__ = ("threshold",)
+    __slots__ = ("_by_connection", "threshold")
 
     def __init__(self, threshold: int | None) -> None:
         self.threshold: int | None = threshold
+        self._by_connection: WeakKeyDictionary[object, PreparedStatements] = WeakKeyDictionary()
+
+    def statements_on(self, connection: object) -> PreparedStatements:
+        """Return the prepared statements of a pool's connection, for each transport the same.
+
+        Args:
+            connection: of the pool; used by one transport at a time.
+        """
+        prepared = self._by_connection.get(connection)
+        if prepared is None:
+            prepared = self._by_connection[connection] = PreparedStatements(self)
+        return prepared
 
 
 class PreparedStatements:
@@ -225,10 +239,13 @@ class PreparedStatements:
         preparation: of the store.
     """
 
-    __slots__ = ("_generation", "_preparation", "_statements")
+    __slots__ = ("_generation", "_namespace", "_preparation", "_statements")
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
+        # Random, because other stores may use the same connection of a pool or of a pooler, with
+        # statements of the same name for other tables.
+        self._namespace = secrets.token_hex(4)
         self._statements: dict[Statement, _Prepared] = {}
         self._generation = 0
 
@@ -280,7 +297,7 @@ class PreparedStatements:
             _deallocate(pgconn, prepared.name)
             expected = (False, False, True)
         self._generation += 1
-        prepared.name = f"sojourn_{statement.name}_{self._generation}".encode()
+        prepared.name = f"sojourn_{statement.name}_{self._namespace}_{self._generation}".encode()
         pgconn.send_prepare(prepared.name, statement.text, statement.types)
         prepared.expires_at = time.monotonic() + prepared.lifetime
         prepared.lifetime = min(2 * prepared.lifetime, _MAX_REPLAN)

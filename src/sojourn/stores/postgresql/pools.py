@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg_pool import (
@@ -48,15 +47,11 @@ class _PoolTransport:
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
-        self._prepared: WeakKeyDictionary[_AnyConnection, PreparedStatements] = WeakKeyDictionary()
 
     def _prepared_on(self, connection: _AnyConnection) -> PreparedStatements:
         if connection.prepare_threshold is None:  # the application's setting for its pool
             return _UNPREPARED
-        prepared = self._prepared.get(connection)
-        if prepared is None:
-            prepared = self._prepared[connection] = PreparedStatements(self._preparation)
-        return prepared
+        return self._preparation.statements_on(connection)
 
     def reset(self) -> None:
         """Do nothing: a connection that failed was not returned to the pool."""

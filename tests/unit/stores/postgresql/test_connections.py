@@ -290,6 +290,30 @@ class TestPools:
                 assert prepared.fetchone() == (0,)
             store.close()
 
+    @pytest.mark.parametrize("schemas", [(None, None), (None, "other")])
+    def test_statements_are_prepared_by_all_users_of_a_connection(
+        self, postgresql, caplog, schemas
+    ):
+        """Loops, threads and other stores use the connections of a pool one after the other."""
+        with ConnectionPool(postgresql.url, min_size=1, max_size=1) as pool:
+            stores = [
+                PostgresStore(pool=pool, timeout=5.0, schema=schema, prepare_threshold=0)
+                for schema in schemas
+            ]
+            records = [make_record() for _ in stores]
+            for store, record in zip(stores, records, strict=True):
+                assert run(store.create(record)) is True
+            for _ in range(2):
+                for store, record in zip(stores, records, strict=True):
+                    assert asyncio.run(store.load(record.id)) == record
+                    assert run(store.load(record.id)) == record
+            assert caplog.text == ""
+            with pool.connection() as client:
+                prepared = client.execute("SELECT count(*) FROM pg_prepared_statements")
+                assert prepared.fetchone() == (2 * len(stores),)  # one to load, one to create
+            for store in stores:
+                store.close()
+
     def test_repr_contains_no_password(self, postgresql):
         """A18."""
         conninfo = "host=db user=ada password=secret dbname=shop"
