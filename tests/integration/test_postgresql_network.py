@@ -53,6 +53,27 @@ def test_unreachable_server_costs_the_first_caller_one_deadline_and_later_ones_l
 
 
 @RUNNERS
+def test_distant_server_is_used_again_after_an_outage(runner, proxy):
+    """S12: to connect takes longer than a quarter of the deadline, and it did before."""
+
+    async def check():
+        proxy.delay = 0.15
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        assert await store.load(record.id) == record
+        for _ in range(2):
+            proxy.swallow = True
+            await fails_within(store.load(record.id))
+            proxy.swallow = False
+            assert await store.load(record.id) == record
+        store.close()
+        await tasks_end(runner)
+
+    runner(check())
+
+
+@RUNNERS
 @pytest.mark.parametrize("how", ["cut", "half_close"])
 def test_broken_idle_connection_is_replaced(runner, how, proxy):
     """S12: before its next use, for each kind of break."""

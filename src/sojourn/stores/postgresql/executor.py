@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sojourn._core.concurrency import sleep
 from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.stores.batching import ReconnectionLimit
 from sojourn.stores.postgresql.connection import Transport
 from sojourn.stores.postgresql.errors import (
     PREPARED_STATEMENT_ERRORS,
@@ -59,8 +60,9 @@ class Executor:
     """Executes batches, one at a time; see ``BatchExecutor``.
 
     Its circuit breaker opens at the first failure. While it is open, a batch first connects with a
-    quarter of its deadline and fails if that fails. So an unreachable server costs one full
-    deadline once and a quarter afterwards, and the first call after its return succeeds.
+    quarter of its deadline and fails if that fails; see ``ReconnectionLimit``. So an unreachable
+    server costs one full deadline once and a quarter afterwards, and the first call after its
+    return succeeds.
 
     Args:
         transport: to the server; closed with the executor.
@@ -73,12 +75,12 @@ class Executor:
 
     __slots__ = (
         "_is_open",
+        "_limit",
         "_migrator",
         "_name",
         "_planner",
         "_preparation",
         "_transport",
-        "_was_connected",
         "timeout",
     )
 
@@ -97,7 +99,7 @@ class Executor:
         self._migrator = migrator
         self._preparation = preparation
         self._name = name
-        self._was_connected = False
+        self._limit = ReconnectionLimit(_PROBE_TIMEOUT, _MIN_PROBE_TIMEOUT)
         self._is_open = True  # the circuit breaker: the first batch connects
         self.timeout: float = timeout
 
@@ -215,15 +217,12 @@ class Executor:
 
     async def _probe(self, deadline: float) -> None:
         """Connect; close the circuit breaker, or raise."""
-        connect_by = deadline
-        if self._was_connected:
-            probe_timeout = max(_MIN_PROBE_TIMEOUT, _PROBE_TIMEOUT * self.timeout)
-            connect_by = min(deadline, time.monotonic() + probe_timeout)
+        started = time.monotonic()
         try:
-            await self._transport.connect(connect_by)
+            await self._transport.connect(self._limit.deadline(deadline, self.timeout))
         except ConnectionLost as error:
             raise self._unavailable(error) from error
-        self._was_connected = True
+        self._limit.connected(time.monotonic() - started)
         await self._prepare_tables(deadline)
         self._is_open = False
 

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from sojourn.errors import StoreError, StoreUnavailable
+from sojourn.stores.batching import ReconnectionLimit
 from sojourn.stores.redis.commands import (
     Command,
     Request,
@@ -41,8 +42,9 @@ class Executor:
     """Executes batches, one at a time; see ``BatchExecutor``.
 
     Its circuit breaker opens at the first failure. While it is open, a batch first connects with a
-    tenth of its deadline and fails if that fails. So an unreachable server costs one full deadline
-    once and a tenth afterwards, and the first call after its return succeeds.
+    tenth of its deadline and fails if that fails; see ``ReconnectionLimit``. So an unreachable
+    server costs one full deadline once and a tenth afterwards, and the first call after its return
+    succeeds.
 
     Args:
         transport: to the server; closed with the executor.
@@ -51,13 +53,13 @@ class Executor:
         timeout: seconds that a call may take.
     """
 
-    __slots__ = ("_is_checked", "_is_open", "_keys", "_name", "_transport", "timeout")
+    __slots__ = ("_is_open", "_keys", "_limit", "_name", "_transport", "timeout")
 
     def __init__(self, transport: Transport, keys: Keys, *, name: str, timeout: float) -> None:
         self._transport = transport
         self._keys = keys
         self._name = name
-        self._is_checked = False
+        self._limit = ReconnectionLimit(_PROBE_TIMEOUT, _MIN_PROBE_TIMEOUT)
         self._is_open = True  # the circuit breaker: the first batch connects
         self.timeout: float = timeout
 
@@ -164,18 +166,17 @@ class Executor:
 
     async def _probe(self, deadline: float) -> None:
         """Connect; close the circuit breaker, or raise."""
-        if self._is_checked:
-            probe_timeout = max(_MIN_PROBE_TIMEOUT, _PROBE_TIMEOUT * self.timeout)
-            deadline = min(deadline, time.monotonic() + probe_timeout)
+        started = time.monotonic()
         try:
-            info = await self._transport.connect(deadline)
+            info = await self._transport.connect(self._limit.deadline(deadline, self.timeout))
         except ConnectionLost as error:
             raise self._unavailable(error) from error
         except ServerError as error:
             raise await self._rejected(error) from error
         self._is_open = False
-        if not self._is_checked:
-            self._is_checked = True
+        is_first = not self._limit.was_connected
+        self._limit.connected(time.monotonic() - started)
+        if is_first:
             for warning in check_server(info):
                 logger.warning("%s: %s", self._name, warning)
 

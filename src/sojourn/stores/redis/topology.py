@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from sojourn._core.concurrency import offload, running_loop
 from sojourn.errors import ConfigurationError
+from sojourn.stores.batching import ReconnectionLimit
 from sojourn.stores.redis.client import (
     CONNECTION_ERRORS,
     AsyncClientConnection,
@@ -319,7 +320,7 @@ class ClusterTransport:
     connection.
 
     A node that does not answer affects its own commands only: their reply is ``ConnectionLost``,
-    and until it answers again it gets a tenth of the deadline.
+    and until it answers again it gets a tenth of the deadline; see ``ReconnectionLimit``.
 
     Args:
         slots: closed with the transport.
@@ -331,6 +332,7 @@ class ClusterTransport:
         self._open_node = open_node
         self._transports: dict[Node, Transport] = {}
         self._suspects: set[Node] = set()
+        self._limits: dict[Node, ReconnectionLimit] = {}
         self._is_closed = False
 
     async def exchange(
@@ -370,6 +372,8 @@ class ClusterTransport:
     async def _exchange_node(
         self, node: Node, part: _NodeBatch, deadline: float
     ) -> list[Any] | ConnectionLost:
+        started = time.monotonic()
+        connects = node in self._suspects or node not in self._transports
         try:
             replies = await self._transport(node).exchange(
                 part.lines, (), self._deadline(node, deadline)
@@ -379,7 +383,9 @@ class ClusterTransport:
         except ConnectionLost as error:
             self._suspects.add(node)
             return error
-        self._suspects.discard(node)
+        if connects:
+            self._suspects.discard(node)
+            self._limit(node).connected(time.monotonic() - started)
         return replies
 
     def _transport(self, node: Node) -> Transport:
@@ -393,8 +399,16 @@ class ClusterTransport:
     def _deadline(self, node: Node, deadline: float) -> float:
         if node not in self._suspects:
             return deadline
-        now = time.monotonic()
-        return now + (deadline - now) * _SUSPECT_DEADLINE
+        limit = self._limit(node)
+        if not limit.was_connected:  # its first call had the whole deadline
+            limit.connected(0.0)
+        return limit.deadline(deadline, deadline - time.monotonic())
+
+    def _limit(self, node: Node) -> ReconnectionLimit:
+        limit = self._limits.get(node)
+        if limit is None:
+            limit = self._limits[node] = ReconnectionLimit(_SUSPECT_DEADLINE, 0.0)
+        return limit
 
     async def _refresh(self, deadline: float) -> None:
         """Refresh the slot map as far as time allows; the next batch tries again."""
@@ -406,6 +420,7 @@ class ClusterTransport:
             return
         for node in self._transports.keys() - set(self._slots.nodes()):
             self._transports.pop(node).close()
+            self._limits.pop(node, None)
 
     async def connect(self, deadline: float) -> dict[str, str]:
         """Connect to the first primary that answers; see ``Transport``."""

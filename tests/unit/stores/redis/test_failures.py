@@ -164,6 +164,25 @@ async def _wait_for_end_of_stream(runner):
 
 
 @RUNNERS
+def test_a_distant_server_is_used_again_after_an_outage(runner, proxy):
+    """S12: to connect takes longer than a tenth of the deadline, and it did before."""
+
+    async def check():
+        proxy.delay = 0.15
+        store = store_at(proxy.url)
+        record = make_record()
+        await store.create(record)
+        for _ in range(2):
+            proxy.swallow = True
+            await fails_within(store.load(record.id), 1.2)
+            proxy.swallow = False
+            assert await store.load(record.id) == record
+        store.close()
+
+    runner(check())
+
+
+@RUNNERS
 def test_a_slow_server_is_waited_for_until_the_deadline(runner, proxy):
     """S12."""
 
