@@ -384,9 +384,9 @@ class Options(TypedDict, total=False):
         ),
     ]
     """The secret that seals tickets: one or a list, newest first. The first seals, all unseal. In
-    the environment, commas separate several. An embedded store generates one and stores it beside
-    its file, readable by its owner only; a shared store needs one given. Secrets of fewer than 16
-    bytes, guessable ones and placeholders are refused."""
+    the environment, commas separate several. White space around a text is ignored. An embedded
+    store generates one and stores it beside its file, readable by its owner only; a shared store
+    needs one given. Secrets of fewer than 16 bytes, guessable ones and placeholders are refused."""
 
     cookie: Annotated[
         str,

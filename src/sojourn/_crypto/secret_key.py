@@ -40,6 +40,9 @@ def generate_secret() -> str:
 def check_secrets(secret: str | bytes | Sequence[str | bytes], *, source: str) -> tuple[bytes, ...]:
     """Return secrets as bytes, newest first.
 
+    White space around a text is not part of it: a file that holds a secret ends with a newline,
+    which an environment variable and ``split_secrets`` do not have.
+
     Args:
         secret: one or a list.
         source: the option, environment variable or file, for the message.
@@ -64,7 +67,7 @@ def _check_secret(secret: object, source: str) -> bytes:
             f"{type(secret).__qualname__}; here is a new one: {generate_secret()}"
         )
     # Environment variables may hold bytes that are not UTF-8; Python keeps them as surrogates.
-    data = secret.encode(errors="surrogatepass") if isinstance(secret, str) else secret
+    data = secret.strip().encode(errors="surrogatepass") if isinstance(secret, str) else secret
     if len(data) < MIN_BYTES:
         raise _weak_secret(source, f"has {len(data)} bytes, fewer than {MIN_BYTES}")
     if _entropy(data) < _MIN_ENTROPY:

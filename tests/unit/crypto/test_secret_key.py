@@ -31,6 +31,17 @@ def test_a_strong_secret_is_accepted(good):
     assert check_secrets(good, source="secret=") == (data,)
 
 
+def test_the_text_of_a_secret_file_is_the_secret_in_it():
+    """As commands and environment variables read the file; bytes are taken as they are."""
+    assert check_secrets([f"{GOOD}\n", f" {GOOD}x\r\n"], source="secret=") == (
+        GOOD.encode(),
+        f"{GOOD}x".encode(),
+    )
+    assert check_secrets(f"{GOOD}\n".encode(), source="secret=") == (f"{GOOD}\n".encode(),)
+    with pytest.raises(ConfigurationError, match="has 15 bytes"):
+        check_secrets(f"{GOOD[:15]}\n", source="secret=")
+
+
 def test_random_secrets_are_accepted_in_every_common_encoding():
     for _ in range(500):
         for good in (
