@@ -161,8 +161,8 @@ def test_a_table_that_another_session_has_locked(server):
     with server.admin() as admin:
         admin.autocommit = False
         admin.execute("LOCK TABLE sojourn_keys")
-        report = examined(server.url, timeout=0.2)
-        found(report, "store-failing", "no answer to a query in 0.2 s", "pg_stat_activity")
+        report = examined(server.url, timeout=1.0)
+        found(report, "store-failing", "no answer to a query in 1 s", "pg_stat_activity")
         assert "deep check" in {each.name for each in report.checks if each.state == "skipped"}
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         until(lambda: admin.execute(waiting).fetchone() == (0,), "the query was cancelled")
@@ -180,9 +180,9 @@ def test_a_server_that_answers_no_query(answer, monkeypatch):
     with answering(answer, pause=0.001, greeting=GREETING) as port:
         started_at = time.monotonic()
         report = examined(
-            f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable", timeout=0.2
+            f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable", timeout=0.5
         )
-    found(report, "store-unreachable", "no answer to a query in 0.2 s")
+    found(report, "store-unreachable", "no answer to a query in 0.5 s")
     assert time.monotonic() - started_at < 5
 
 

@@ -234,7 +234,7 @@ def test_a_file_system_without_shared_memory(path, monkeypatch):
 def test_a_database_that_another_process_has_locked(path):
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        report = examined(url_of(path), timeout=0.2)
+        report = examined(url_of(path), timeout=0.5)
     found(report, "sqlite-locked", "fuser")
 
 

@@ -142,7 +142,7 @@ def test_a_certificate_of_another_authority(valkey, authority):
     with contextlib.closing(Proxy(valkey.port, tls=context)) as proxy:
         report = examined(f"rediss://127.0.0.1:{proxy.port}/0")
         found(report, "store-certificate", "self-signed", "add ?ca=")
-        report = examined(f"redis://127.0.0.1:{proxy.port}/0", timeout=0.5)
+        report = examined(f"redis://127.0.0.1:{proxy.port}/0", timeout=2.0)
     found(report, "store-tls-expected", "write rediss://")
 
 
