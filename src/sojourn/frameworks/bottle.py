@@ -21,7 +21,7 @@ from sojourn.session import Session
 from sojourn.sessions import Sessions
 from sojourn.web.error_response import EXPECTED_ERRORS
 from sojourn.web.installation import OnStoreFailure
-from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, WSGIExchange, get_session
+from sojourn.web.wsgi import EXCHANGE, SessionMiddleware, WSGIExchange, call_on_error, get_session
 from sojourn.web.wsgi_environ import Environ
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ __all__ = ["SessionPlugin", "find", "install", "read_settings", "uninstall"]
 
 #: The environ key of ``bottle.request.session``.
 _ATTRIBUTE: Final = "bottle.request.ext.session"
-
-#: The environ key of the ``id`` of the error that ``on_error`` was called for.
-_ON_ERROR_CALLED: Final = "sojourn.on_error_called"
 
 
 def install(app: Any, sessions: Sessions[Any]) -> None:
@@ -135,7 +132,7 @@ class SessionPlugin:
             return result
 
         def answer(environ: Environ, error: SojournError) -> Any:
-            response = _call_on_error(sessions, environ, error)
+            response = call_on_error(sessions.web, environ, bottle.request, error)
             return _to_application(response) if isinstance(response, _Response) else response
 
         app.wsgi = SessionMiddleware(serve, sessions, autoload=False, error_handler=answer)
@@ -250,7 +247,7 @@ def _answer(
         raise error
     if not isinstance(error, EXPECTED_ERRORS):
         exchange.settle(error)
-    response = _call_on_error(sessions, environ, error)
+    response = call_on_error(sessions.web, environ, bottle.request, error)
     if response is not None:
         exchange.settle(error)
         return response if not callable(response) else _run_application(response, environ)
@@ -266,15 +263,6 @@ def _answer(
     if default is None or 500 in handlers:  # noqa: PLR2004 - the status
         raise error
     return _run_application(default, environ)
-
-
-def _call_on_error(sessions: Sessions[Any], environ: Environ, error: SojournError) -> Any:
-    """Return the response of ``on_error``; None if there is none, or if it was called before."""
-    on_error = sessions.web.config.on_error
-    if on_error is None or environ.get(_ON_ERROR_CALLED) == id(error):
-        return None
-    environ[_ON_ERROR_CALLED] = id(error)
-    return on_error(bottle.request, error)
 
 
 def _run_application(application: Any, environ: Environ) -> Any:

@@ -26,6 +26,24 @@ class Framework(Protocol):
         ...
 
 
+class GivenRequest:
+    """A ``Framework`` for one connection, whose request is given; no handler answers its errors."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: object) -> None:
+        self._request = request
+
+    def make_request(self, scope: Scope, receive: Receive) -> Any:
+        """Return the given request."""
+        del scope, receive
+        return self._request
+
+    async def call_handler(self, request: Any, error: SojournError) -> None:
+        """Return None."""
+        del request, error
+
+
 #: The scope key of the ``HTTPExchange`` or ``WebSocketConnection``, for decorators, dependencies
 #: and nested middleware.
 CONNECTION: Final = "sojourn.connection"

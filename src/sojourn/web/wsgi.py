@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 #: The environ key of the session.
 SESSION: Final = "sojourn.session"
 
+#: The environ key of the ``id`` of the error that ``on_error`` was called for.
+_ON_ERROR_CALLED: Final = "sojourn.on_error_called"
+
 #: The environ key of the ``WSGIExchange``, for ``get_session`` and nested middleware.
 EXCHANGE: Final = "sojourn.exchange"
 
@@ -150,6 +153,32 @@ def get_session(environ: Environ, on_store_failure: OnStoreFailure | None = None
         )
     environ[SESSION] = session = exchange.load(on_store_failure)
     return session
+
+
+def call_on_error(
+    web: WebInstallation, environ: Environ, request: object, error: SojournError
+) -> Any:
+    """Call ``on_error`` with the request of a framework, once for each error.
+
+    Args:
+        web: the installation.
+        environ: of the request.
+        request: of the framework.
+        error: raised while the request was served.
+
+    Returns:
+        Its response; None if it has none, if it was called before, or for an error of the
+        configuration, which is the server's to report.
+    """
+    on_error = web.config.on_error
+    if (
+        on_error is None
+        or isinstance(error, ConfigurationError)
+        or environ.get(_ON_ERROR_CALLED) == id(error)
+    ):
+        return None
+    environ[_ON_ERROR_CALLED] = id(error)
+    return on_error(request, error)
 
 
 class WSGIExchange(SessionLifecycle):

@@ -17,7 +17,7 @@ from sojourn.frameworks.aiohttp.exchange import (
     set_item,
 )
 from sojourn.session import Session
-from sojourn.web.asgi_scope import Message, Scope
+from sojourn.web.asgi_scope import GivenRequest, Message, Scope
 from sojourn.web.cache_headers import select_caching
 from sojourn.web.header_transport import application_protocols
 from sojourn.web.installation import OnStoreFailure, WebInstallation
@@ -49,20 +49,6 @@ def _make_scope(request: web.Request) -> Scope:
         "subprotocols": [each.strip() for each in protocols.split(",") if each.strip()],
         "extensions": {"websocket.http.response": {}},
     }
-
-
-class _Requests:
-    """Gives ``on_error`` the request of aiohttp."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-
-    def make_request(self, scope: Scope, receive: object) -> web.Request:
-        del scope, receive
-        return self._request
-
-    async def call_handler(self, request: object, error: object) -> None:
-        del request, error
 
 
 def redact_tickets(record: logging.LogRecord) -> bool:
@@ -130,7 +116,7 @@ class AiohttpSocket(WebSocketConnection):
             del scope, receive, send
             await self._run_handler(handler)
 
-        await self.serve(app, autoload=autoload, framework=_Requests(self.request))
+        await self.serve(app, autoload=autoload, framework=GivenRequest(self.request))
         if self._raised is not None:
             raise self._raised
         # A response without values is false in aiohttp before 3.14.

@@ -28,7 +28,7 @@ from sojourn.frameworks.pyramid.session import (
     PyramidSession,
     session_classes,
 )
-from sojourn.frameworks.pyramid.tweens import SESSIONS, call_on_error
+from sojourn.frameworks.pyramid.tweens import SESSIONS, answer_by_on_error
 from sojourn.frameworks.text_options import options_from_settings
 from sojourn.session import Session
 from sojourn.sessions import Sessions
@@ -251,7 +251,7 @@ def _wrap_router(router: Any, sessions: Sessions[Any], execute: Callable[..., An
     def answer(environ: Environ, error: SojournError) -> Any:
         request = router.request_factory(environ)
         request.registry = router.registry
-        return call_on_error(sessions, request, error)
+        return answer_by_on_error(sessions.web, request, error)
 
     middleware = SessionMiddleware(serve, sessions, autoload=False, error_handler=answer)
     router.execution_policy = lambda _environ, _router: middleware

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from sojourn.errors import ConfigurationError, SojournError
+from sojourn.errors import SojournError
 from sojourn.sessions import Sessions
 from sojourn.web.error_response import EXPECTED_ERRORS
-from sojourn.web.wsgi import EXCHANGE, WSGIExchange
+from sojourn.web.installation import WebInstallation
+from sojourn.web.wsgi import EXCHANGE, WSGIExchange, call_on_error
 
 #: The registry key of the ``Sessions``.
 SESSIONS: Final = "sojourn.sessions"
-
-#: The environ key of the ``id`` of the error that ``on_error`` was called for.
-ON_ERROR_CALLED: Final = "sojourn.on_error_called"
 
 Handler = Callable[[Any], Any]
 
@@ -45,7 +43,7 @@ def commit_tween_factory(handler: Handler, registry: Any) -> Handler:
             exchange.commit_response(status)
         except SojournError as error:
             exchange.settle(error)
-            answer = call_on_error(sessions, request, error)
+            answer = answer_by_on_error(web, request, error)
             return request.invoke_exception_view(reraise=True) if answer is None else answer
         return response
 
@@ -68,7 +66,7 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
                 raise
             if not isinstance(error, EXPECTED_ERRORS):
                 exchange.settle(error)
-            answer = call_on_error(sessions, request, error)
+            answer = answer_by_on_error(web, request, error)
             if answer is None:
                 raise
             exchange.settle(error)
@@ -77,15 +75,7 @@ def error_tween_factory(handler: Handler, registry: Any) -> Handler:
     return error_tween
 
 
-def call_on_error(sessions: Sessions[Any], request: Any, error: SojournError) -> Any:
+def answer_by_on_error(web: WebInstallation, request: Any, error: SojournError) -> Any:
     """Return the response of ``on_error``; None if there is none, or if it was called before."""
-    on_error = sessions.web.config.on_error
-    if (
-        on_error is None
-        or isinstance(error, ConfigurationError)
-        or request.environ.get(ON_ERROR_CALLED) == id(error)
-    ):
-        return None
-    request.environ[ON_ERROR_CALLED] = id(error)
-    answer = on_error(request, error)
+    answer = call_on_error(web, request.environ, request, error)
     return answer if answer is None or request.is_response(answer) else request.get_response(answer)

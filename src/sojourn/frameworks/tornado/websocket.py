@@ -17,7 +17,7 @@ from sojourn.frameworks.tornado.exchange import read_request
 from sojourn.frameworks.tornado.preparation import finish_preparation
 from sojourn.session import Session
 from sojourn.sessions import Sessions
-from sojourn.web.asgi_scope import Message, Scope
+from sojourn.web.asgi_scope import GivenRequest, Message, Scope
 from sojourn.web.cache_headers import RawHeaders, replace_caching, select_caching
 from sojourn.web.framework_exchange import is_answerable
 from sojourn.web.header_transport import accepted_protocol, application_protocols
@@ -45,20 +45,6 @@ def _make_scope(handler: RequestHandler) -> Scope:
         "subprotocols": [each.strip() for each in protocols.split(",") if each.strip()],
         "extensions": {"websocket.http.response": {}},
     }
-
-
-class _Handlers:
-    """Gives ``on_error`` the handler of Tornado."""
-
-    def __init__(self, handler: RequestHandler) -> None:
-        self._handler = handler
-
-    def make_request(self, scope: Scope, receive: object) -> RequestHandler:
-        del scope, receive
-        return self._handler
-
-    async def call_handler(self, request: object, error: object) -> None:
-        del request, error
 
 
 class TornadoSocket(WebSocketConnection):
@@ -210,7 +196,7 @@ class SocketMixin(WebSocketHandler):
 
         try:
             await socket.serve(
-                app, autoload=wanted and web.config.autoload, framework=_Handlers(self)
+                app, autoload=wanted and web.config.autoload, framework=GivenRequest(self)
             )
         except Exception as error:
             if error is not socket.failure:
