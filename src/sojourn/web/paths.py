@@ -48,5 +48,17 @@ def _compile(patterns: Sequence[str], option: str) -> re.Pattern[str] | None:
             )
     if not patterns:
         return None
-    parts = (".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)
-    return re.compile("|".join(parts), re.DOTALL)
+    return re.compile("|".join(map(_expression, patterns)), re.DOTALL)
+
+
+def _expression(pattern: str) -> str:
+    """Return a pattern as a regular expression that matches in linear time (B-57).
+
+    The text between two asterisks is taken where it occurs first, which is sufficient. Atomic
+    groups never look for a later place: an endless path would otherwise block the server.
+    """
+    first, *others = map(re.escape, pattern.split("*"))
+    if not others:
+        return first
+    *inner, last = others
+    return first + "".join(f"(?>.*?{text})" for text in inner) + f".*{last}"

@@ -1,6 +1,10 @@
 """Path patterns: which paths have a session."""
 
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sojourn.errors import ConfigurationError
 from sojourn.web.paths import Patterns
@@ -30,6 +34,33 @@ def test_star_matches_any_text_and_other_characters_match_themselves(
     patterns = Patterns(include, exclude)
     assert [path for path in inside if not patterns.match(path)] == []
     assert [path for path in outside if patterns.match(path)] == []
+
+
+@given(st.text("ab/*", max_size=6).map("/".__add__), st.text("ab/\n", max_size=9).map("/".__add__))
+def test_matches_are_those_of_a_simple_model(pattern, path):
+    def matches(pattern, path):
+        if not pattern.startswith("*"):
+            return pattern[:1] == path[:1] and (not pattern or matches(pattern[1:], path[1:]))
+        return any(matches(pattern[1:], path[start:]) for start in range(len(path) + 1))
+
+    assert Patterns([pattern], []).match(path) is matches(pattern, path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("/*/account/*/edit", "/account" * 8_000),
+        ("/api/*/users/*/avatar/*/x", "/api" + "/users/avatar" * 5_000),
+        ("*/a*/b*/c*/d", "/a/b/c" * 10_000),
+        ("/*-*-*-*-x", "/" + "-" * 64_000),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_a_long_path_costs_milliseconds(pattern, path):
+    """B-57: backtracking took hours; the path comes from the client."""
+    started = time.process_time()
+    assert not Patterns([pattern], []).match(path)
+    assert time.process_time() - started < 0.5
 
 
 def test_no_pattern_is_matched_if_every_path_has_a_session():
