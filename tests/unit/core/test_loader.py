@@ -179,6 +179,7 @@ async def test_a_previous_ticket_receives_the_current_one_until_the_next_rotatio
     assert seen._copy.send_cookie_until == FOREVER
     unseen.logout()
     assert unseen._copy.send_cookie_until == FOREVER
+    await end_of_request(unseen)  # otherwise the change is reported in a later test
 
 
 async def test_a_failing_store_is_reported_with_the_operation():
