@@ -114,8 +114,8 @@ class Browser:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _on_failure(self, request) -> None:
-        # Chromium aborts the request for the icon if the page is closed before the icon arrives
-        if request.url.endswith("/icon.svg") and request.failure == "net::ERR_ABORTED":
+        # Chromium aborts the requests in flight of a page that is closed or reloaded.
+        if request.failure == "net::ERR_ABORTED":
             return
         self.complaints.append(f"lost {request.url}: {request.failure}")
 
