@@ -190,7 +190,7 @@ def test_too_many_connections_are_reported(runner):
                     stack.enter_context(closing(server.admin()))
             late = store_at(server.url)
             for _ in range(3):
-                await fails_within(late.load(record.id), 0.6, match="too many clients")
+                await fails_within(late.load(record.id), 0.9, match="too many clients")
         assert await recovered(functools.partial(late.load, record.id)) == record
         late.close()
         await tasks_end(runner)
@@ -234,7 +234,7 @@ def test_store_reconnects_to_a_restarted_server(runner, mode, own_server):
         for version in range(1, 4):
             with own_server.refusing(mode):
                 for _ in range(3):
-                    await fails_within(store.load(record.id), 0.6)
+                    await fails_within(store.load(record.id), 0.9)
             assert await store.load(record.id) == record
             assert await store.save(next_version(record), version) is SAVED
             record = next_version(record)

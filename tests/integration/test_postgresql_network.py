@@ -42,7 +42,7 @@ def test_unreachable_server_costs_the_first_caller_one_deadline_and_later_ones_l
         proxy.swallow = True
         await fails_within(store.load(record.id))
         for _ in range(3):
-            await fails_within(store.load(record.id), 0.6)
+            await fails_within(store.load(record.id), 0.9)
         proxy.swallow = False
         assert await store.load(record.id) == record
         assert await store.save(next_version(record), 1) is SAVED

@@ -20,7 +20,7 @@ RUNNERS = pytest.mark.parametrize("runner", [with_loop, without_loop], ids=["loo
 DEADLINE = 1.0
 
 #: The deadline, with a margin for a busy machine.
-LATEST = DEADLINE + 0.4
+LATEST = DEADLINE + 0.8
 
 
 def store_at(url, timeout=DEADLINE):

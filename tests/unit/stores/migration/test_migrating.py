@@ -255,7 +255,7 @@ def test_a_deletion_reaches_one_store_although_the_other_hangs(hanging, many):
     async def work():
         stores = {name: FaultyStore(MemoryStore()) for name in ("old", "new")}
         store = migrating(stores["old"], stores["new"])
-        store.set_timeout(0.2)
+        store.set_timeout(0.6)
         records = {name: make_record() for name in stores}
         for name, each in stores.items():
             await each.create(records[name])
@@ -277,9 +277,9 @@ def test_calls_of_both_stores_share_one_deadline():
     async def work():
         old, new = FaultyStore(MemoryStore()), FaultyStore(MemoryStore())
         store = migrating(old, new)
-        store.set_timeout(0.3)
-        old.slow("load", seconds=0.2)
-        new.slow("load", seconds=0.2)
+        store.set_timeout(0.6)
+        old.slow("load", seconds=0.4)
+        new.slow("load", seconds=0.4)
         with pytest.raises(StoreUnavailable):
             await asyncio.wait_for(store.load(make_record().id), 2)
 
