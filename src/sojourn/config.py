@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final, Literal, TypedDict, Unpack, cast, get_
 import msgspec
 
 from sojourn._core.context import CoreConfig
+from sojourn._core.durations import Duration, milliseconds
 from sojourn._core.immediate_store import immediate_store
 from sojourn._core.operations import Merge
-from sojourn._core.policy import PRESETS, Duration, Limits, Policy, milliseconds
+from sojourn._core.policy import PRESETS, Limits, Policy
 from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._core.typed_state import OnInvalidState, StateSpec
 from sojourn._crypto.encryption import Encrypt, check_encrypt

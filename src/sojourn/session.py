@@ -14,12 +14,12 @@ from sojourn._core.changes import ChangeTracker
 from sojourn._core.checked_coroutine import checked_coroutine
 from sojourn._core.clock import MAX_DATETIME, to_datetime
 from sojourn._core.concurrency import run
+from sojourn._core.durations import Duration, milliseconds
 from sojourn._core.engine import Engine
 from sojourn._core.lease import SessionLease
 from sojourn._core.login import Login, Rotation, stored_methods
 from sojourn._core.operations import ABSENT
 from sojourn._core.plain_values import PLAIN_CONTAINERS
-from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import CSRF, FLASHES, GRANT, PREFIX, check_key
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn._crypto.tickets import hash_verifier, mint_verifier

@@ -8,7 +8,8 @@ import pytest
 
 import sojourn
 from sojourn import errors, events
-from sojourn._core.policy import PRESETS, Limits, milliseconds
+from sojourn._core.durations import milliseconds
+from sojourn._core.policy import PRESETS, Limits
 from sojourn.config import OPTIONS
 from sojourn.sessions import Usage
 from tools import options_table

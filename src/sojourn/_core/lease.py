@@ -11,8 +11,8 @@ import msgspec
 
 from sojourn._core.codec import decode, encode
 from sojourn._core.concurrency import Deadline, run, shielded, sleep
+from sojourn._core.durations import Duration, milliseconds
 from sojourn._core.engine import Engine
-from sojourn._core.policy import Duration, milliseconds
 from sojourn._core.reserved_keys import LEASE
 from sojourn._core.unsettled_commits import Attempt
 from sojourn._core.working_copy import WorkingCopy

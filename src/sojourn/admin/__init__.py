@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn._core.policy import milliseconds
+from sojourn._core.durations import milliseconds
 from sojourn.admin.request import AdminRequest
 from sojourn.admin.user_directory import UserDirectory
 from sojourn.errors import ConfigurationError
@@ -15,7 +15,7 @@ from sojourn.store import SupportsUserIndex
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sojourn._core.policy import Duration
+    from sojourn._core.durations import Duration
     from sojourn.admin.device_page_handlers import FormatTime, Texts
     from sojourn.admin.sessions_admin import Allow
     from sojourn.admin.web_application import WebApplication

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader
 
-from sojourn._core.policy import Duration
+from sojourn._core.durations import Duration
 from sojourn.admin.csrf import FIELD
 from sojourn.admin.device_names import name_device
 from sojourn.admin.device_page_texts import check_texts

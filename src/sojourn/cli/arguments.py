@@ -113,7 +113,7 @@ class Instant(InstantType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         """Return the instant."""
-        from sojourn._core.policy import milliseconds
+        from sojourn._core.durations import milliseconds
         from sojourn.errors import ConfigurationError
 
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sojourn._core.policy import Duration, milliseconds
+from sojourn._core.durations import Duration, milliseconds
 
 #: 2026-01-01 00:00 UTC in milliseconds since 1970.
 START: Final = 1_767_225_600_000

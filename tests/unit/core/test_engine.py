@@ -9,7 +9,7 @@ import asyncio
 import pytest
 
 from sojourn._core import engine as engine_module
-from sojourn._core.policy import milliseconds
+from sojourn._core.durations import milliseconds
 from sojourn._core.working_copy import CookieChange
 from sojourn._crypto.tickets import Ticket
 from sojourn.errors import (

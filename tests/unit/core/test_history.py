@@ -6,8 +6,8 @@ import logging
 import msgspec
 import pytest
 
+from sojourn._core.durations import milliseconds
 from sojourn._core.history import History
-from sojourn._core.policy import milliseconds
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Expired, Revoked, StoreFailed
 from sojourn.store import HistoryEntry, LimitPolicy, SessionLimit
