@@ -116,7 +116,7 @@ def tornado_has_no_current_user(get_current_user):
 
 @canary(
     "A2",
-    f"{FRAMEWORKS}.flask.response:replace_caching_headers",
+    f"{FRAMEWORKS}.flask.response_lifecycle:replace_caching_headers",
     tests="test_flask.py test_quart.py",
 )
 def flask_and_quart_send_no_cookie(replace_caching_headers):

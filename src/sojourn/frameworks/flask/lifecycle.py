@@ -10,7 +10,7 @@ from typing import Any, Final
 from flask import Response
 
 from sojourn.errors import SessionError
-from sojourn.frameworks.flask.response import (
+from sojourn.frameworks.flask.response_lifecycle import (
     ResponseLifecycle,
     caching_headers,
     replace_caching_headers,

@@ -103,6 +103,7 @@ class SojournConfig(BaseBackendConfig[SojournBackend]):
         user_key: the key under which the application stores the user who is logged in. When a
             request changes it, the session is bound to that user and gets a new ticket, as by
             ``session.login``. None for applications that call ``session.login``.
+        state: a dataclass, ``msgspec.Struct`` or pydantic model for ``session.state``.
         options: the fields of ``sojourn.config.Options``.
 
     Attributes:

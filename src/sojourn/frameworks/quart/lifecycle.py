@@ -12,7 +12,7 @@ from quart import Response
 from quart.wrappers.response import DataBody, FileBody, IOBody, ResponseBody
 
 from sojourn.errors import SessionError
-from sojourn.frameworks.flask.response import (
+from sojourn.frameworks.flask.response_lifecycle import (
     ResponseLifecycle,
     caching_headers,
     replace_caching_headers,

@@ -15,6 +15,7 @@ class HandlerResponse:
     """The response of a handler.
 
     Attributes:
+        status, headers: of the response.
         body: bytes, or an async generator for a streaming response.
     """
 

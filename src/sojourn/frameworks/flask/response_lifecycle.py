@@ -1,4 +1,4 @@
-"""ResponseLifecycle: a session and its response, in Flask and Quart, which Werkzeug unites."""
+"""ResponseLifecycle: the base of the lifecycles of Flask and Quart."""
 
 from __future__ import annotations
 
