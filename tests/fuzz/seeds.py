@@ -66,7 +66,7 @@ SEEDS = {
         redis_encoding.encode_value(EMPTY, [bytes(16)]),
         redis_encoding.encode_value(ROTATED, [bytes(16)] * 2),
     ],
-    "announcement": [
+    "broadcast_message": [
         broadcast_messages.encode_message(kind, EMPTY.id, version=7, reason="logout")
         for kind in ("revoked", "rotated", "changed")
     ],

@@ -262,7 +262,7 @@ def stored(data: bytes) -> None:
     assert redis_encoding.digests_of(redis_encoding.encode_value(found, lists)) == lists
 
 
-def announcement(data: bytes) -> None:
+def broadcast_message(data: bytes) -> None:
     """Decode any bytes as a broadcast message: ignored, or encoded and decoded again."""
     found = broadcast_messages.decode_message(data)
     if found is not None:
@@ -283,5 +283,5 @@ TARGETS = {
     "sealed": sealed,
     "csrf_token": csrf_token,
     "stored": stored,
-    "announcement": announcement,
+    "broadcast_message": broadcast_message,
 }

@@ -207,4 +207,4 @@ class Broadcaster:
             # must not explain what ended the session after it.
             self._registry.recheck(session_id, "")
         else:
-            self._registry.outdated(session_id, message.version)
+            self._registry.mark_outdated(session_id, message.version)

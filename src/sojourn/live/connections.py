@@ -30,7 +30,7 @@ class Connection(Protocol):
         """
         ...
 
-    def outdated(self, version: int) -> None:
+    def mark_outdated(self, version: int) -> None:
         """Refresh the session before the next message.
 
         Args:
@@ -127,7 +127,7 @@ class ConnectionRegistry:
         for session_id in list(self._connections):
             self.recheck(session_id, reason)
 
-    def outdated(self, session_id: str, version: int) -> None:
+    def mark_outdated(self, session_id: str, version: int) -> None:
         """Have the connections of a session refresh it before the next message."""
         for connection in self._connections.get(session_id, ()):
-            connection.outdated(version)
+            connection.mark_outdated(version)

@@ -163,7 +163,7 @@ class WebSocketCloser:
         """Load the session and close if it has ended; thread-safe."""
         self._call_in_loop(self._start_check, reason)
 
-    def outdated(self, version: int) -> None:
+    def mark_outdated(self, version: int) -> None:
         """Adopt the newest record before the next message; thread-safe."""
         self._call_in_loop(self._compare_version, version)
 

@@ -391,7 +391,7 @@ class TestReports:
         for closer in closers:
             closer.recheck("late")
             closer.end("late")
-            closer.outdated(99)
+            closer.mark_outdated(99)
         assert closers
         assert await self.loads(store) == 0
         assert [message["type"] for message in wire.sent] == ["websocket.accept"]
@@ -473,7 +473,7 @@ class TestReports:
             await self.loads(store)
             record = await store.load(bytes.fromhex(seen["id"]))
             store.calls.clear()
-            sessions.connections.outdated(seen["id"], record.version + newer)
+            sessions.connections.mark_outdated(seen["id"], record.version + newer)
             assert await self.loads(store) == 0
             go_on.set()
             assert (await wire.recv())["text"] == "0"
@@ -612,5 +612,5 @@ class TestSend:
         closer = asyncio.run(start())
         closer.end("late")
         closer.recheck("late")
-        closer.outdated(2)
+        closer.mark_outdated(2)
         assert closer.reason is None

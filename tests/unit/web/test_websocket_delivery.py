@@ -288,7 +288,7 @@ async def test_delivery_merges_the_record_that_a_check_loaded(sessions, store):
     seen, cookie = await visit(sessions, begin)
     async with connect(accepted(steps), sessions, cookie=cookie) as wire:
         await visit(sessions, write_one, cookie)
-        sessions.connections.outdated(seen["id"], 1_000)
+        sessions.connections.mark_outdated(seen["id"], 1_000)
         noted.set()
         wire.send("go on")
         assert await wire.recv() == text(1)
@@ -332,7 +332,7 @@ async def test_a_message_is_sent_although_the_load_before_it_fails(sessions, sto
     seen, cookie = await visit(sessions, begin)
     async with connect(accepted(steps), sessions, cookie=cookie) as wire:
         await visit(sessions, write_one, cookie)
-        sessions.connections.outdated(seen["id"], 1_000)
+        sessions.connections.mark_outdated(seen["id"], 1_000)
         go_on.set()
         await wire.end()
         assert wire.sent[1:] == [text("first"), text("second"), text("third")]
@@ -354,7 +354,7 @@ async def test_cancelled_send_cancels_its_load(sessions, store):
     seen, cookie = await visit(sessions, begin)
     async with connect(accepted(steps), sessions, cookie=cookie) as wire:
         await visit(sessions, write_one, cookie)
-        sessions.connections.outdated(seen["id"], 1_000)
+        sessions.connections.mark_outdated(seen["id"], 1_000)
         go_on.set()
         await wire.end()
         assert wire.sent[1:] == [text("next")]
@@ -372,7 +372,7 @@ async def test_message_is_not_sent_if_its_load_finds_that_the_session_ended(sess
     seen, cookie = await visit(sessions, begin)
     async with connect(accepted(steps), sessions, cookie=cookie) as wire:
         await store.store.delete(bytes.fromhex(seen["id"]))  # by another process
-        sessions.connections.outdated(seen["id"], 1_000)
+        sessions.connections.mark_outdated(seen["id"], 1_000)
         go_on.set()
         await wire.end()
         assert wire.sent[1:] == [closed("ended")]

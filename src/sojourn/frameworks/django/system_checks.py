@@ -39,7 +39,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         found.append(Error(str(error), hint="Correct the settings.", id="sojourn.E001"))
     else:
         if not has_middleware:
-            found += _check_djangos_middleware(web)
+            found += _check_session_middleware(web)
     if has_middleware and _DJANGO_MIDDLEWARE in settings.MIDDLEWARE:
         found.append(
             Error(
@@ -91,7 +91,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return found
 
 
-def _check_djangos_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
+def _check_session_middleware(web: WebInstallation) -> Iterator[CheckMessage]:
     """Yield what does not work with Django's own session middleware."""
     hint = f"Put {_SOJOURN_MIDDLEWARE!r} into MIDDLEWARE instead of {_DJANGO_MIDDLEWARE!r}."
     if web.header_transport is not None or web.legacy is not None:

@@ -13,7 +13,7 @@ from sojourn._core.coroutine_function import mark_coroutine_function
 from sojourn._crypto.secret_key import check_secrets
 from sojourn.errors import ConfigurationError, SojournError
 from sojourn.frameworks.starlette.dict_session import DictNullSession, DictSession
-from sojourn.frameworks.starlette.middleware_stack import call_handler, remove_starlettes
+from sojourn.frameworks.starlette.middleware_stack import call_handler, remove_session_middleware
 from sojourn.sessions import Sessions
 from sojourn.web import asgi
 from sojourn.web.asgi_scope import ASGIApp, Receive, Scope, Send
@@ -102,7 +102,7 @@ class SessionMiddleware(asgi.SessionMiddleware):
         self.sessions: Sessions[Any] = sessions
         sessions.web.session_class = DictSession
         sessions.web.null_session_class = DictNullSession
-        super().__init__(remove_starlettes(app), sessions, framework=_ScopeFramework())
+        super().__init__(remove_session_middleware(app), sessions, framework=_ScopeFramework())
         if first_connection:
             self.app: ASGIApp = _FirstConnection(self)
 

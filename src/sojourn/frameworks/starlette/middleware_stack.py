@@ -72,7 +72,7 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
     def build_stack() -> ASGIApp:
         all_own, handlers = app.user_middleware, app.exception_handlers
-        own = _without_starlettes(all_own)
+        own = _without_session_middleware(all_own)
         single = not app.debug and all(each.cls in _INDEPENDENT_MIDDLEWARE for each in own)
         app.user_middleware = [*own, Middleware(add_session if single else add_errors)]
         if single:
@@ -91,32 +91,32 @@ def wrap(app: Starlette, sessions: Sessions[Any]) -> None:
 
     app.build_middleware_stack = build_stack  # type: ignore[method-assign] # Starlette calls it as an attribute
     if app.middleware_stack is not None:  # it is being served: keep the objects of its middleware
-        layer: Any = remove_starlettes(app.middleware_stack)
+        layer: Any = remove_session_middleware(app.middleware_stack)
         while not isinstance(layer.app, ExceptionMiddleware):
             layer = layer.app
         layer.app = add_errors(layer.app)
         app.middleware_stack = LayeredMiddleware(app.middleware_stack, sessions, framework)
 
 
-#: Logged when the place of Starlette's middleware is taken.
+#: Logged when Starlette's middleware is replaced.
 _REPLACED_WARNING: Final = (
     "Starlette's SessionMiddleware of this application is not used, because sojourn gives its "
     "requests their session; remove it where the application or a library adds it"
 )
 
 
-def _without_starlettes(middleware: Sequence[Middleware]) -> list[Middleware]:
+def _without_session_middleware(middleware: Sequence[Middleware]) -> list[Middleware]:
     """Return an application's middleware without Starlette's ``SessionMiddleware``.
 
     It would replace ``scope["session"]``. Libraries such as NiceGUI add it themselves.
     """
-    kept = [each for each in middleware if not _is_starlettes(each.cls)]
+    kept = [each for each in middleware if not _is_session_middleware(each.cls)]
     if len(kept) < len(middleware):
         logger.warning(_REPLACED_WARNING)
     return kept
 
 
-def remove_starlettes(stack: ASGIApp) -> ASGIApp:
+def remove_session_middleware(stack: ASGIApp) -> ASGIApp:
     """Remove Starlette's ``SessionMiddleware`` from a stack that is built already.
 
     Args:
@@ -126,18 +126,18 @@ def remove_starlettes(stack: ASGIApp) -> ASGIApp:
         The stack.
     """
     found: Any = stack
-    if _is_starlettes(type(found)):
+    if _is_session_middleware(type(found)):
         logger.warning(_REPLACED_WARNING)
-        return remove_starlettes(found.app)
+        return remove_session_middleware(found.app)
     following = getattr(found, "app", None)
     if not (following is None or isinstance(found, ExceptionMiddleware | Starlette)):
-        remaining = remove_starlettes(following)
+        remaining = remove_session_middleware(following)
         if remaining is not following:
             found.app = remaining
     return stack
 
 
-def _is_starlettes(cls: object) -> bool:
+def _is_session_middleware(cls: object) -> bool:
     # Not imported here: the module needs itsdangerous.
     module = sys.modules.get("starlette.middleware.sessions")
     return (
