@@ -184,16 +184,16 @@ def parse_fields(text: str) -> dict[str, str]:
 def read_scope(scope: Scope) -> AdminRequest:
     """Return a request without its session and its body."""
     mount, path = _split_path(scope)
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        values = headers.setdefault(raw_name.decode("latin-1").lower(), [])
+        values.append(raw_value.decode("latin-1"))
     return AdminRequest(
         method=scope["method"],
         path=path,
         mount=mount,
         query_string=scope.get("query_string", b"").decode("ascii", "replace"),
-        headers=headers,
+        headers={name: ", ".join(values) for name, values in headers.items()},
         scheme=scope.get("scheme", "http"),
         session=None,
         user=None,

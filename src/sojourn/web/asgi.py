@@ -142,16 +142,23 @@ class SessionMiddleware:
             try:
                 if loads_all or (wanted and self._autoload and refusal is None):
                     # As `read_headers` does: a call would cost every request.
-                    host = cookies = None
+                    host = cookies = parts = None
                     proxied = False
                     for name, value in scope["headers"]:
                         if name in WANTED_HEADERS:
                             if name == b"host":
                                 host = value
                             elif name == b"cookie":
-                                cookies = value if cookies is None else cookies + b"; " + value
+                                if cookies is None:
+                                    cookies = value
+                                elif parts is None:
+                                    parts = [cookies, value]
+                                else:
+                                    parts.append(value)
                             elif name != b"origin":
                                 proxied = True
+                    if parts is not None:
+                        cookies = b"; ".join(parts)
                     try:
                         # As `begin` does: a collection of the garbage collector examines each
                         # object of the waiting requests, and a coroutine more is one of twenty.

@@ -67,18 +67,25 @@ def read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes | None
         The Host header, all Cookie headers as one, the Origin header (None where absent), and
         whether a proxy passed the request on.
     """
-    host = cookies = origin = None
+    host = cookies = origin = parts = None
     proxied = False
     for name, value in scope["headers"]:
         if name in WANTED_HEADERS:
             if name == b"host":
                 host = value
             elif name == b"cookie":
-                cookies = value if cookies is None else cookies + b"; " + value
+                if cookies is None:
+                    cookies = value
+                elif parts is None:
+                    parts = [cookies, value]
+                else:
+                    parts.append(value)
             elif name == b"origin":
                 origin = value
             else:
                 proxied = True
+    if parts is not None:  # joined once: there may be a hundred thousand (A19, B-57)
+        cookies = b"; ".join(parts)
     return host, cookies, origin, proxied
 
 

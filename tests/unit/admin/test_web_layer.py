@@ -1,11 +1,12 @@
 """The web layer under the pages: mounts, relative links, methods, forms and routes."""
 
+import time
 from http import HTTPStatus
 
 import pytest
 
 from sojourn.admin.errors import PageError
-from sojourn.admin.request import AdminRequest, parse_fields, parse_form
+from sojourn.admin.request import AdminRequest, parse_fields, parse_form, read_scope
 from sojourn.admin.response import AdminResponse, redirect
 from sojourn.admin.routes import Route, Routes
 from tests.support.admin_client import Site
@@ -52,6 +53,16 @@ def test_head_is_get_without_a_body(kind):
     assert head.status_code == full.status_code
     assert head.content == b""
     assert int(head.headers["content-length"]) > 1000
+
+
+@pytest.mark.timeout(20)
+def test_many_headers_are_joined_in_linear_time():
+    """B-57: uvicorn limits neither their number nor their size."""
+    headers = [(b"Accept", b"text/html"), *[(b"accept", b"*/*")] * 100_000]
+    started = time.process_time()
+    found = read_scope({"method": "GET", "path": "/", "headers": headers}).headers
+    assert time.process_time() - started < 0.5
+    assert found == {"accept": "text/html" + ", */*" * 100_000}
 
 
 def test_the_first_matching_route_is_used():

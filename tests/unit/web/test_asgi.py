@@ -1,5 +1,7 @@
 """SessionMiddleware for ASGI: which connections have a session, and nested installations."""
 
+import time
+
 import pytest
 
 from sojourn import Sessions
@@ -123,6 +125,15 @@ class TestUnchangedMessages:
         ):
             await self.get(app, self.scope(*((b"cookie", header) for header in headers)))
         assert with_ticket == [None, 1, 1, 1]
+
+    @pytest.mark.timeout(20)
+    async def test_many_cookie_headers_are_joined_in_linear_time(self):
+        """A19, B-57: uvicorn limits neither their number nor their size."""
+        app = SessionMiddleware(self.echo, make())
+        scope = self.scope(*[(b"cookie", b"theme=dark")] * 100_000)
+        started = time.process_time()
+        await self.get(app, scope)
+        assert time.process_time() - started < 0.5
 
     @pytest.mark.parametrize("headers", [[], [(b"content-length", b"0")]])
     async def test_a_response_without_a_body_is_sent(self, headers):
