@@ -56,7 +56,8 @@ WANTED_HEADERS: Final = frozenset(
     {b"cookie", b"host", b"origin", *(name.encode() for name in PROXY_HEADERS)}
 )
 
-#: The length to which a User-Agent header is cut for the label, in characters.
+#: The length to which labels of the client are cut, in characters. A proxy that is trusted
+#: unconditionally passes on any text as the address.
 MAX_LABEL_LENGTH: Final = 200
 
 
@@ -166,10 +167,16 @@ def read_labels(scope: Scope) -> dict[str, str]:
 
 
 def client_labels(address: str | None, browser: str | None) -> dict[str, str]:
-    """Return the labels for an address and a User-Agent; unknown ones are omitted."""
+    """Return the labels for an address and a User-Agent; unknown ones are omitted.
+
+    aiohttp and Sanic decode bytes that are not UTF-8 to surrogates, which no record can hold.
+    """
     labels = {}
     if address:
-        labels["address"] = address
+        labels["address"] = address[:MAX_LABEL_LENGTH]
     if browser:
-        labels["browser"] = browser[:MAX_LABEL_LENGTH]
+        browser = browser[:MAX_LABEL_LENGTH]
+        labels["browser"] = (
+            browser if browser.isascii() else browser.encode(errors="replace").decode()
+        )
     return labels

@@ -95,8 +95,14 @@ class TestLabels:
         """On a Unix socket the client has no address."""
         assert read_labels({"headers": [], **scope}) == {}
 
-    def test_long_user_agent_is_truncated(self):
-        assert client_labels(None, "b" * 201) == {"browser": "b" * 200}
+    def test_long_labels_are_truncated(self):
+        assert client_labels("a" * 201, "b" * 201) == {"address": "a" * 200, "browser": "b" * 200}
+
+    def test_bytes_that_are_not_utf_8_are_replaced(self):
+        """A2: a record with a lone surrogate could not be written, so no session would begin."""
+        decoded = b"\xff\xc3\xa9x".decode(errors="surrogateescape")
+        assert client_labels(None, decoded) == {"browser": "?éx"}
+        assert client_labels(None, "\ud800") == {"browser": "?"}
 
 
 @pytest.mark.parametrize("session", [{}, StarletteSession()])
