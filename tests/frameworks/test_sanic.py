@@ -73,6 +73,30 @@ client_of = functools.partial(http_client.client_of, running=sanic_app.running)
 class TestRequests:
     """Features of Sanic that requests use."""
 
+    @pytest.mark.parametrize("origin", ["http://evil.example", None])
+    async def test_the_route_decides_whether_a_request_is_a_socket(self, origin):
+        """A13, ASVS 3.5.1: any client may send the header Upgrade, and requests without it."""
+        app, _ = make_app(protect=True)
+
+        @app.post("/")
+        async def change(request):
+            return text("changed")
+
+        @app.websocket("/socket")
+        async def socket(request, ws):
+            await ws.send("open")
+
+        async with client_of(app) as client:
+            upgrade = {"upgrade": "websocket"} | ({} if origin is None else {"origin": origin})
+            reply = await client.get("/", headers=upgrade)
+            assert (reply.status_code, reply.text) == (200, "1")
+            assert reply.headers["cache-control"] == "private, no-store"
+            assert (await client.get("/")).text == "2"
+            changed = await client.post("/", headers=upgrade)
+            assert changed.status_code == (200 if origin is None else 403)
+            plain = await client.get("/socket", headers={} if origin is None else upgrade)
+            assert plain.status_code == (426 if origin is None else 403)
+
     async def test_middleware_uses_the_session(self):
         """A2, A4: before and after the handler; it may change the response."""
         app, _ = make_app()

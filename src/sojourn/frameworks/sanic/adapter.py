@@ -62,7 +62,7 @@ class SanicAdapter:
             return None
         self.replace_error_handler()
         config = web.config
-        if request.headers.get("upgrade", "").lower() == "websocket":
+        if _has_socket_route(request):
             return await self._load_socket(request)
         exchange = SanicExchange(web, request)
         attach(request, exchange)
@@ -218,6 +218,16 @@ def _status(exception: Exception) -> int:
     if not isinstance(exception, SanicException):
         return SERVER_ERROR
     return exception.status_code or SERVER_ERROR
+
+
+def _has_socket_route(request: Any) -> bool:
+    """Return whether the handler of a request expects a WebSocket.
+
+    The header Upgrade does not say so: any client may send it, and a server may ignore it (RFC 9110
+    7.8).
+    """
+    route = request.route  # None if there is no such page
+    return route is not None and hasattr(route.handler, "is_websocket")
 
 
 def _serve_request(handler: Callable[..., Any]) -> Callable[..., Any]:
