@@ -1,10 +1,12 @@
 """WSGI under gunicorn: threads, greenlets and processes that share one session lose no change."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
 
+from tests.integration.valkey import Valkey, running
 from tests.support.processes import serving
 
 REQUESTS = 2_000
@@ -100,3 +102,20 @@ def test_gevent_workers_lose_no_change_and_do_not_hang(more, tmp_path):
             cookie = answer.headers["set-cookie"].split(";")[0]
             assert httpx.get(f"{url}/logout", headers={"Cookie": cookie}).text == "ok"
             assert "user" not in httpx.get(f"{url}/all", headers={"Cookie": cookie}).json()
+
+
+def test_gevent_workers_with_a_near_cache_do_not_hang(tmp_path):
+    """N1, S12: with --preload its locks are made before gevent replaces them."""
+    (tmp_path / "valkey").mkdir()
+    command = (
+        *("gunicorn", "--bind", "127.0.0.1:PORT", "--worker-class", "gevent", "--preload"),
+        *("--workers", "2", "--log-level", "warning", "tests.integration.apps.wsgi_race:app"),
+    )
+    options = {"near_cache": "5 seconds", "secret": "gunicorn-4Jm7Qx2vWc9Rk5-Zt"}
+    with running(Valkey(tmp_path / "valkey")) as valkey:
+        environ = {"STORE": valkey.url, "OPTIONS": json.dumps(options)}
+        with serving(*command, folder=tmp_path, environ=environ) as url:
+            cookie = begin(url)
+            for _ in range(40):
+                answer = httpx.get(f"{url}/all", headers={"Cookie": cookie}, timeout=20)
+                assert (answer.status_code, answer.json()["counter"]) == (200, 1)

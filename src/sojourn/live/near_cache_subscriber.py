@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -87,14 +86,20 @@ class NearCacheSubscriber:
             self._is_requested = True
             if self._is_probing:
                 return
+            self._is_probing = True
             if self._thread is None:
                 # Imported here: only installations with a near cache need it.
                 from concurrent.futures import ThreadPoolExecutor
 
                 self._thread = ThreadPoolExecutor(1, "sojourn-near-cache")
-            with contextlib.suppress(RuntimeError):  # the interpreter exits
-                self._thread.submit(self._send_probes)
-                self._is_probing = True
+            thread = self._thread
+        # Without the lock: the thread starts meanwhile, and needs it. Under gevent with a lock that
+        # was made before its patches, this thread would not run again.
+        try:
+            thread.submit(self._send_probes)
+        except RuntimeError:  # closed, the interpreter exits, or no thread can start
+            with self._lock:
+                self._is_probing = False
 
     def _send_probes(self) -> None:
         """Send probes while they are requested; runs in the thread."""

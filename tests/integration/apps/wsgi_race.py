@@ -1,8 +1,8 @@
 """A bare WSGI application for many workers: each request increments and sets two keys.
 
-`STORE` is the URL of the store. `/sum` assigns a key that is declared to be summed, `/increment`
-calls the operation, `/stream` does so while its body is sent, `/all` returns everything, `/login`
-and `/logout` log in and out.
+`STORE` is the URL of the store; `OPTIONS` are further options as JSON. `/sum` assigns a key that is
+declared to be summed, `/increment` calls the operation, `/stream` does so while its body is sent,
+`/all` returns everything, `/login` and `/logout` log in and out.
 """
 
 import json
@@ -47,5 +47,6 @@ def stream(session, key):
     yield b"k"
 
 
-sessions = sojourn.Sessions(store=os.environ["STORE"], merge={"counter": "sum"})
+options = json.loads(os.environ.get("OPTIONS", "{}"))
+sessions = sojourn.Sessions(store=os.environ["STORE"], merge={"counter": "sum"}, **options)
 app = sojourn.wsgi.SessionMiddleware(application, sessions)

@@ -1,5 +1,6 @@
 """NearCacheSubscriber: subscribes, probes, and applies messages to the near cache."""
 
+import concurrent.futures
 import os
 import threading
 
@@ -193,6 +194,48 @@ def test_requests_do_not_wait_for_the_subscription(near):
     near.subscriber.close()
     assert len(threads) == 1
     assert len(near.bus.published) <= 3
+
+
+class EagerExecutor:
+    """An executor whose ``submit`` returns when the work is done, as it may under gevent."""
+
+    def __init__(self, *_):
+        self.threads = []
+
+    def submit(self, function):
+        self.threads.append(threading.Thread(target=function, daemon=True))
+        self.threads[-1].start()
+        self.threads[-1].join(5)
+        assert not self.threads[-1].is_alive(), "the work waits for the caller"
+
+    def shutdown(self, *, wait, cancel_futures):
+        assert not any(thread.is_alive() for thread in self.threads)
+
+
+def test_a_request_holds_no_lock_while_the_thread_starts(near, monkeypatch):
+    """N1: gevent runs the new thread at once, and patches locks after a fork or an import."""
+    monkeypatch.setattr(concurrent.futures, "ThreadPoolExecutor", EagerExecutor)
+    del near.subscriber.request_confirmation  # the method
+    near.threaded()
+    near.threaded()
+    assert near.cache.is_confirmed()
+
+
+def test_a_thread_that_cannot_start_is_started_by_a_later_request(near, monkeypatch):
+    """N1: the system has no thread left for a while."""
+    submit = EagerExecutor.submit
+    del near.subscriber.request_confirmation  # the method
+
+    def refuse(self, function):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(concurrent.futures, "ThreadPoolExecutor", EagerExecutor)
+    monkeypatch.setattr(EagerExecutor, "submit", refuse)
+    near.threaded()
+    monkeypatch.setattr(EagerExecutor, "submit", submit)
+    near.threaded()
+    near.threaded()
+    assert near.cache.is_confirmed()
 
 
 def test_a_closed_subscriber_serves_and_sends_nothing(confirmed):
