@@ -40,7 +40,8 @@ NAME: Final = warning(
     "cookie-name",
     "a name with the prefix __Host- (or __Secure- with path or domain), which other hosts of the "
     "domain cannot set",
-    "remove cookie=, or give the name a prefix; visitors log in once more",
+    "remove cookie=, or give the name a prefix (Django: SESSION_COOKIE_NAME); visitors log in "
+    "once more",
 )
 SAME_SITE: Final = warning(
     "cookie-samesite",
