@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker that the suites use, for projects with ``strict_markers``."""
+    config.addinivalue_line("markers", "slow: takes more than a few seconds (sojourn.testing)")
+
+
 class ClientFactory(Protocol):
     """The type of the fixture ``session_client``."""
 

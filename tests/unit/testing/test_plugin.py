@@ -95,3 +95,31 @@ def test_the_plugin_loads_no_framework():
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert not {"starlette", "fastapi", "hypothesis", "httpx"} & set(answer.stdout.split())
+
+
+SUITES = """
+from sojourn.stores.memory import MemoryStore
+from sojourn.testing import AppSuite, StoreSuite
+
+
+class TestStore(StoreSuite):
+    def make_store(self, realm):
+        return MemoryStore()
+
+
+class TestApplication(AppSuite):
+    pass
+"""
+
+
+def test_the_suites_are_collected_in_a_project_with_strict_markers(tmp_path):
+    """A project of another author, whose warnings are errors."""
+    tmp_path.joinpath("test_suites.py").write_text(SUITES, "utf-8")
+    tmp_path.joinpath("pytest.ini").write_text(
+        "[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n", "utf-8"
+    )
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    collected = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert collected.returncode == 0, collected.stdout
+    assert "::TestStore::" in collected.stdout
+    assert "::TestApplication::" in collected.stdout
