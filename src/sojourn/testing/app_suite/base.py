@@ -32,7 +32,7 @@ class AppTests:
 
         A handler is a coroutine function. It gets the request's session (None if there is none) and
         returns a ``HandlerResponse``, or None for a plain 200. In a WSGI application, run it with
-        ``sojourn._core.concurrency.run``.
+        ``sojourn.web.lifecycle.run``.
 
         Args:
             handlers: by path.
