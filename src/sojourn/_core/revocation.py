@@ -175,7 +175,9 @@ class Revoker:
         """
         try:
             tombstone = await self._store.load(_tombstone_id(session_id))
-            return None if tombstone is None else tombstone.metadata().labels.get(_REASON)
+            if tombstone is None or tombstone.expires_at <= self.now():  # not purged yet
+                return None
+            return tombstone.metadata().labels.get(_REASON)
         except UnreadableRecord:
             return None
 

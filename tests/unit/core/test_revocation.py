@@ -88,6 +88,17 @@ async def test_revoking_one_session_makes_four_store_calls():
     assert (await world.load(ticket)).ended_reason == "disabled"
 
 
+async def test_the_visitor_receives_the_reason_for_a_day():
+    """Also if no purge has removed the tombstone since."""
+    world = make_world()
+    [ticket] = await log_in(world, 1)
+    await revoke(world)
+    world.clock.advance("23 hours 59 minutes")
+    assert (await world.load(ticket)).ended_reason == "disabled"
+    world.clock.advance("1 minute")
+    assert (await world.load(ticket)).ended_reason is None
+
+
 @pytest.mark.parametrize("bulk", [True, False])
 async def test_revoking_a_user_without_sessions_deletes_nothing(bulk):
     world = make_world(bulk=bulk)
