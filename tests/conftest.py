@@ -6,11 +6,13 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from sojourn._core.late_changes import Changeable, LateChanges
 from tools import citations
 
 REPOSITORY = Path(__file__).parent.parent
@@ -38,6 +40,26 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SOJOURN_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def late_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Free sessions with unsaved changes, which log an error, at the end of their test.
+
+    Otherwise the garbage collector frees them during another test, which may compare its log.
+    """
+    created = 0
+    create = LateChanges.__init__
+
+    def count(self: LateChanges, copy: Changeable) -> None:
+        nonlocal created
+        created += 1
+        create(self, copy)
+
+    monkeypatch.setattr(LateChanges, "__init__", count)
+    yield
+    if created:
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
