@@ -199,7 +199,7 @@ def test_the_count_of_a_large_table_is_an_estimate(postgresql, monkeypatch):
     assert run(store.count(at)) == 27_000
     monkeypatch.setattr("sojourn.stores.postgresql.listing._MAX_COUNTED_PAGES", 10)
     monkeypatch.setattr("sojourn.stores.postgresql.listing._SAMPLED_PAGES", 800)
-    check_estimate(run(store.count(at)), 27_000)
+    check_estimate(run(store.count(at)), 27_000, error=0.25)  # nine standard deviations
     run(store.invalidate_all(at))
     assert run(store.count(at)) == 0
     store.close()
