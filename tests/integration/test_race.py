@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
 
 STORE = "sqlite:///sessions.db"
 WHOLE = pytest.param(64, 2000, marks=pytest.mark.slow)
+#: With a timeout that suffices for parallel requests on a busy machine.
+OPTIONS = {"store_timeout": "30 seconds", "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
 
 
 async def begin(server):
@@ -87,7 +89,7 @@ class TestRace:
         self, tmp_path, path, clients, requests
     ):
         """A6, S10: `session["counter"] += 1` with merge={"counter": "sum"}, and `increment`."""
-        options = {"store": STORE, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
+        options = {**OPTIONS, "store": STORE}
         with uvicorn("shop", tmp_path, workers=4, options=options) as server:
             cookie = await begin(server)
             answered = await Load(server, cookie, path, clients=clients, requests=requests).run()
@@ -99,7 +101,7 @@ class TestRace:
 
     async def test_memory_store_with_one_worker_loses_no_change(self, tmp_path):
         """A6: the requests interleave in one process."""
-        options = {"store": "memory://", "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
+        options = {**OPTIONS, "store": "memory://"}
         with uvicorn("shop", tmp_path, options=options) as server:
             cookie = await begin(server)
             answered = await Load(server, cookie, "/count", clients=16, requests=300).run()
@@ -113,7 +115,7 @@ class TestCrash:
     @pytest.mark.parametrize(("clients", "requests"), [(8, 300), WHOLE])
     async def test_killed_worker_loses_no_acknowledged_change(self, tmp_path, clients, requests):
         """S11: kill -9 of workers under load; then of all processes, and a restart."""
-        options = {"store": STORE, "merge": {"counter": "sum"}, "max_bytes": 1_000_000}
+        options = {**OPTIONS, "store": STORE}
         workers = clients // 16 or 2
         with uvicorn("shop", tmp_path, workers=workers, options=options) as server:
             cookie = await begin(server)
