@@ -34,7 +34,9 @@ def start_worker(*arguments: object, loop: bool = False) -> subprocess.Popen[str
 
 async def write(url: str, cookie: str, name: str, times: str) -> None:
     """Increment a counter and set new keys; print each number after its commit."""
-    sessions: Sessions[Any] = Sessions(store=url, secret=SECRET, max_bytes=10**7)
+    sessions: Sessions[Any] = Sessions(
+        store=url, secret=SECRET, max_bytes=10**7, store_timeout="30 seconds"
+    )
     visitor = Visitor(sessions, cookie=cookie)
     for number in range(int(times)):
         async with visitor.visit() as session:
