@@ -176,9 +176,8 @@ class TestOneProcess:
             closes = await asyncio.gather(*map(close_of, sockets))
             elapsed = time.monotonic() - started
             assert set(closes) == {(4401, "destroyed")}
-            assert (
-                elapsed < 3
-            )  # includes the work of this client; tests/unit/live measures the server alone
+            # With the work of this client; tests/unit/web measures the server alone.
+            assert elapsed < 6
             await settled(visitor)
 
     async def test_socket_may_send_after_it_destroys_its_session(self, server):
@@ -245,11 +244,11 @@ class TestOnError:
 class TestDeadline:
     async def test_idle_socket_is_closed_at_the_deadline(self, tmp_path):
         """W6: messages are activity, pings are not. The server's clock measures the timeout."""
-        options = {"store": "memory://", "timeout": 0.6}
+        options = {"store": "memory://", "timeout": 1.2}
         with uvicorn("shop", tmp_path, options=options) as server:
             async with Visitor(server) as visitor, visitor.socket(ping_interval=0.05) as ws:
                 started = time.monotonic()
-                while time.monotonic() - started < 1.2:
+                while time.monotonic() - started < 2.4:
                     assert (await exchange(ws))["name"] == "Ada"
                     await asyncio.sleep(0.02)  # the tested behaviour: a client that sends
                 assert await close_of(ws) == (4401, "expired (idle)")
