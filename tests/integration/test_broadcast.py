@@ -172,14 +172,13 @@ async def listening(url):
 
 
 async def watching(server):
-    """Wait until the server watches its database."""
+    """Wait until the server has checked its database for the first time."""
     async with browser(server) as http:
 
         async def usage():
             return (await http.get("/usage")).json()
 
-        await eventually(usage, lambda found: found["watches"])
-    await asyncio.sleep(0.1)  # until its first check, which cannot be observed
+        await eventually(usage, lambda found: found["has_checked"])
 
 
 class TestBroadcast:

@@ -50,8 +50,15 @@ async def act(request):
 async def usage(request):
     found = sessions.usage()
     watches = any(each.name == "sojourn-sqlite-watcher" for each in threading.enumerate())
+    watcher = getattr(sessions.engine.store, "_watcher", None)
     return JSONResponse(
-        {"connections": found.connections, "reads": found.reads, "watches": watches}
+        {
+            "connections": found.connections,
+            "reads": found.reads,
+            "watches": watches,
+            # An event from before its first check is not delivered.
+            "has_checked": watches and getattr(watcher, "_position", None) is not None,
+        }
     )
 
 
