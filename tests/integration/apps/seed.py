@@ -204,7 +204,7 @@ sojourn.install(matched, store="memory://", include=["/with*"], exclude=["/witho
 # Options, stores, events
 
 optioned = Starlette(routes=[Route("/", count)])
-sojourn.install(optioned, store="memory://", cookie="__ssid", secret=SECRET, timeout="500 ms")
+sojourn.install(optioned, store="memory://", cookie="__ssid", secret=SECRET, timeout="1500 ms")
 
 kept = {}
 
