@@ -19,9 +19,13 @@ from tests.support.supervisor import supervise
 
 PATIENCE = 20.0
 
+#: The number of this process of pytest-xdist, and how many there are.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
 #: Server ports; the port of a cluster's bus is 10,000 above. Both are below the ephemeral ports, so
-#: that no client takes one between its choice and its use.
-PORTS = range(10_000, 20_000)
+#: that no client takes one between its choice and its use. No other process of the run has them.
+PORTS = range(10_000, 20_000)[_WORKER::_WORKERS]
 _given: set[int] = set()
 
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 
 import httpx
 
+from tests.integration.valkey import free_port
 from tests.security.shared_cache import SharedCache
-from tests.support.servers import START, STOP, TLS, free_port
+from tests.support.servers import START, STOP, TLS
 from tests.support.supervisor import supervise
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.integration.valkey import free_port
 from tests.support.supervisor import supervise
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -184,10 +185,3 @@ async def eventually(poll, wanted):
                 return answer
             await asyncio.sleep(0.01)  # polls another process
     return None
-
-
-def free_port():
-    """Return a port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
