@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def late_changes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if created:
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Drop what the background threads of earlier tests log: a test may compare its log."""
+    threads = threading.enumerate()
+    earlier = {thread for thread in threads if thread.name.startswith("sojourn-")}
+
+    def is_own(_: logging.LogRecord) -> bool:
+        return threading.current_thread() not in earlier
+
+    logger = logging.getLogger("sojourn")
+    logger.addFilter(is_own)
+    yield
+    logger.removeFilter(is_own)
 
 
 @pytest.fixture(scope="module")
