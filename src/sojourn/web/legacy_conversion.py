@@ -158,7 +158,7 @@ class LegacyConversion:
     async def _load(
         self, reader: LegacyReader, session: LegacySession, client: Client
     ) -> WorkingCopy | None:
-        """Return the session; an empty one if it has ended or is refused; None to keep the cookie."""
+        """Return the session; an empty one if it ended or is refused; None to keep the cookie."""
         engine = self._engine
         ticket = self._ticket(session)
         await engine.context.check_keys(Deadline(engine.context.config.store_timeout))
