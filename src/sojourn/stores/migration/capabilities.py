@@ -45,7 +45,7 @@ from sojourn.store import (
 )
 from sojourn.stores.migration.joined_subscription import JoinedSubscription
 from sojourn.stores.migration.mover import InOld
-from sojourn.stores.migration.store import MAX_ATTEMPTS, MigratingStore, each
+from sojourn.stores.migration.store import MAX_ATTEMPTS, MigratingStore, each, is_final
 from sojourn.stores.migration.transit import Moved, Pending, interpret
 from sojourn.stores.urls import open_store
 
@@ -69,7 +69,7 @@ class _UserIndex(MigratingStore):
         if self.prepare and not await self._has_moved_sessions(record, limit):
             old = cast("SupportsUserIndex", self.old)
             result = await old.save_login(record, expected_version, limit=limit, now=now)
-            if _is_final(result):
+            if is_final(result):
                 return await self._if_inserted_once(self.old, record, expected_version, result)
         if await self.is_rejected_by_old(record, now):
             return REVOKED
@@ -119,7 +119,7 @@ class _UserIndex(MigratingStore):
             result = await new.save_login(record, expected_version, limit=limit, now=now)
             if isinstance(result, LoginSaved):
                 await self._end_in_old(result.evicted)
-            if _is_final(result):
+            if is_final(result):
                 return await self._if_inserted_once(self.new, record, expected_version, result)
             if expected_version and not exists:
                 return GONE
@@ -517,10 +517,3 @@ def _is_unmoved(stored: Record) -> bool:
     except UnreadableRecord:
         return False
     return not (isinstance(found, Moved) and found.is_retired)
-
-
-def _is_final(result: SaveLoginResult) -> bool:
-    """Return whether a login met the session, and not what a move leaves in its place."""
-    if isinstance(result, Conflict):
-        return isinstance(interpret(result.newer), Record)
-    return result is not GONE

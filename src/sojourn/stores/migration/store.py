@@ -25,6 +25,7 @@ from sojourn.store import (
     LoginSaved,
     Purged,
     RequiresEventLoop,
+    SaveLoginResult,
     SaveResult,
     Store,
     SupportsBatchObservers,
@@ -164,7 +165,7 @@ class MigratingStore:
         """Save a record where its session is; move the session first unless preparing."""
         store = self.old if self.prepare else self.new
         result = await self._save(store, record, expected_version)
-        if _is_final(result):
+        if is_final(result):
             return result
         return await self.bounded(self._save_found(record, expected_version))
 
@@ -174,7 +175,7 @@ class MigratingStore:
             if store is None:
                 return GONE
             result = await self._save(store, record, expected_version)
-            if _is_final(result):
+            if is_final(result):
                 return result
         raise self._moved_too_often(record.id)
 
@@ -361,8 +362,8 @@ class MigratingStore:
         )
 
 
-def _is_final(result: SaveResult) -> bool:
-    """Return whether a save met the session, and not what a move leaves in its place."""
+def is_final(result: SaveResult | SaveLoginResult) -> bool:
+    """Return whether a save or login met the session, and not what a move leaves in its place."""
     if isinstance(result, Conflict):
         return isinstance(interpret(result.newer), Record)
     return result is not GONE
