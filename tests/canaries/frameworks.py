@@ -204,11 +204,11 @@ def mounted_applications_of_blacksheep_have_no_session(share):
 
 @canary(
     "A23",
-    f"{FRAMEWORKS}.bottle:_call_on_error",
+    f"{FRAMEWORKS}.bottle:call_on_error",
     tests="test_bottle.py::TestBottleAlone::test_the_application_answers_a_failing_store",
 )
 def bottle_does_not_call_error_handlers(call_on_error):
-    return lambda sessions, environ, error: None
+    return lambda web, environ, request, error: None
 
 
 @canary(
