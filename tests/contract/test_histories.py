@@ -28,6 +28,7 @@ from sojourn.testing.forwarding import ForwardingStore
 from tests.contract.session_model import ABSOLUTE, IDLE, TICK, Operation, SessionModel, Ticket
 from tests.support.interleave import Interleaving
 from tests.support.scheduler import TaskScheduler, idle_loop
+from tests.support.working_copies import copy_of
 
 SECRET = b"histories-7Jm2Qw9vXc4Rk1-Zt"
 
@@ -245,7 +246,7 @@ class History:
     async def _hold_socket(self, visitor: Visitor) -> None:
         """Write twice to one session, with a refresh in between."""
         session = await visitor.load()
-        session._copy.response_started = True
+        copy_of(session).response_started = True
         for _ in range(2):
             session.increment("n")
             await session.acommit()

@@ -3,6 +3,7 @@
 from sojourn._crypto.tickets import hash_verifier
 from sojourn.testing import Visitor
 from tests.contract.multi_process_model import touch, write
+from tests.support.working_copies import copy_of
 
 
 async def login(visitor: Visitor, user: str, log: list[str] | None = None) -> None:
@@ -115,7 +116,7 @@ def test_two_rotations_give_the_same_ticket(race):
         assert session.user == model.user
         former = await model.open(before)
         assert former.user == model.user
-        assert session._copy.record.verifier == hash_verifier(former._copy.verifier), (
+        assert copy_of(session).record.verifier == hash_verifier(copy_of(former).verifier), (
             "another new ticket"
         )
 
@@ -156,7 +157,7 @@ def test_rotate_and_touch_are_both_stored(race):
         for cookie in (before, one.cookie):
             session = await model.open(cookie)
             assert session.user == model.user
-            assert session._copy.record.seen_at == model.clock()
+            assert copy_of(session).record.seen_at == model.clock()
 
     race.run(scenario, min_orders=(6, 4))
 

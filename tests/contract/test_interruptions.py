@@ -24,6 +24,7 @@ from tests.support.interruptions import (
     background_tasks_ended,
     interrupted,
 )
+from tests.support.working_copies import copy_of
 
 SECRET = "a secret for the tests of interruptions"
 
@@ -298,7 +299,7 @@ class Exclusive(Case):
 class Touch(Case):
     async def prepare(self, sessions: sojourn.Sessions) -> Exchange:
         exchange = await super().prepare(sessions)
-        exchange.session._copy.active_at = sessions.engine.clock() + 120_000
+        copy_of(exchange.session).active_at = sessions.engine.clock() + 120_000
         return exchange
 
     async def verb(self, exchange: Exchange) -> None:

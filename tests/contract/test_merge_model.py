@@ -21,6 +21,7 @@ from sojourn.sessions import Sessions
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore, Visitor
 from sojourn.testing.visitor import session_of
+from tests.support.working_copies import copy_of
 
 SECRET = b"the-model-7Jm2Qw9vXc4Rk1"
 MERGES = {
@@ -382,10 +383,10 @@ def test_a_commit_without_conflict_equals_a_replay(operations):
     """A6: it writes the result of a replay on its own base."""
     _, visitor = begin(BASE)
     actor = Actor(visitor)
-    base = dict(actor.session._copy.decode().data)
+    base = dict(copy_of(actor.session).decode().data)
     for number, (name, variant) in enumerate(operations, 1):
         actor.do(name, 101 * number + variant)
-    view = actor.session._copy.decode()
+    view = copy_of(actor.session).decode()
     if not view.modified():
         return
     log, data = view.take_operations()

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 import sojourn
 from sojourn import events
+from tests.support.working_copies import copy_of
 
 logger = logging.getLogger("busy")
 
@@ -25,7 +26,7 @@ def shown(request):
     web = sessions.web
     things = [session, session.labels, session.id, session.expires_at, dict(session)]
     things += [sessions, sessions.config, web, web.engine, web.config, web._keyring]
-    things += [web.engine.store, session._copy.record, sessions.usage()]
+    things += [web.engine.store, copy_of(session).record, sessions.usage()]
     return "\n".join(f"{thing!r} {thing!s}" for thing in things)
 
 

@@ -20,6 +20,7 @@ from sojourn.testing import FaultyStore, HandlerResponse, Visitor
 from sojourn.testing.app_suite.drivers import Request
 from sojourn.web import cache_headers as headers
 from tests.contract.test_applications import TestBareASGI
+from tests.support.working_copies import copy_of
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +82,7 @@ async def test_no_verifier_is_passed_to_a_store():
     async def note(session):
         session.increment("n")
         await session.acommit()
-        verifiers.append(session._copy.verifier)
+        verifiers.append(copy_of(session).verifier)
         ids.append(bytes.fromhex(session.id))
 
     handlers = {"/note": note, "/destroy": destroy}

@@ -22,6 +22,7 @@ from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.transport_security import TransportSecurity
+from tests.support.working_copies import copy_of
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -49,7 +50,7 @@ async def load(sessions, ticket, client=None):
 
 
 async def commit(session):
-    await session._engine.commit(session._copy)
+    await session._engine.commit(copy_of(session))
 
 
 async def begin(sessions, **data):
@@ -72,7 +73,7 @@ class TestGet:
             "connections", "idle_expires_at", "absolute_expires_at",
         ]  # fmt: skip
         assert "hunter2" not in repr(info)
-        assert session._copy.verifier.hex() not in repr(info)
+        assert copy_of(session).verifier.hex() not in repr(info)
         with pytest.raises(TypeError):
             info.labels["browser"] = "x"
 
@@ -100,7 +101,7 @@ class TestGet:
 
     def test_an_expired_or_unreadable_session_returns_none(self, sessions, clock):
         session = run(begin(sessions))
-        record = run(sessions.store.load(session._copy.session_id()))
+        record = run(sessions.store.load(copy_of(session).session_id()))
         run(sessions.store.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1))
         assert sessions.get(session.id) is None
         other = run(begin(sessions))
@@ -116,7 +117,7 @@ class TestGet:
         """A7, ASVS 7.4.1."""
         session, events = run(begin(sessions)), []
         sessions.on(Revoked, events.append)
-        ticket = Ticket(session._copy.session_id(), session._copy.verifier)
+        ticket = Ticket(copy_of(session).session_id(), copy_of(session).verifier)
         assert sessions.revoke(session.id, reason="stolen phone") is True
         assert sessions.revoke(session.id) is False
         assert events == [Revoked(session.id, "stolen phone", None, clock())]
@@ -322,13 +323,13 @@ def test_reprs_contain_no_secret(sessions):
                 sessions, sessions.config, sessions.store, sessions.web._keyring,
                 sessions.usage(),
                 sessions.get(session.id), session, session.state, session.labels,
-                Ticket(session._copy.session_id(), session._copy.verifier), sessions.config.web,
+                copy_of(session).ticket(), sessions.config.web,
             ],
         )
     )  # fmt: skip
     assert SECRET not in shown
-    assert session._copy.verifier.hex() not in shown
-    assert repr(session._copy.verifier)[2:-1] not in shown
+    assert copy_of(session).verifier.hex() not in shown
+    assert repr(copy_of(session).verifier)[2:-1] not in shown
     assert repr(sessions) == "<Sessions in MemoryStore(1 of 100000 records), realm 'default'>"
 
 
@@ -341,7 +342,7 @@ class TestUsers:
         return session
 
     def ticket(self, session):
-        return Ticket(session._copy.session_id(), session._copy.verifier)
+        return Ticket(copy_of(session).session_id(), copy_of(session).verifier)
 
     def test_the_sessions_of_a_user_are_listed_newest_login_first(self, sessions, clock):
         """ASVS 7.5.2, S15."""
@@ -473,7 +474,7 @@ class TestUsers:
         run(commit(own))
         noted = {**Browser().labels(), **options["labels"]}
         assert dict(own.labels) == dict(sessions.get(own.id).labels) == noted
-        assert own._copy.record.persistent
+        assert copy_of(own).record.persistent
         assert sessions.revoke_where(idp_sid="s-1") == 1
 
     def test_revoke_all_revokes_sessions_of_all_users(self, sessions):

@@ -12,6 +12,7 @@ from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import destroy, write
 from sojourn.testing.app_suite.served_app import SECRET
 from sojourn.testing.decorators import under_loop
+from tests.support.working_copies import copy_of
 
 
 class SecrecyTests(AppTests):
@@ -24,7 +25,7 @@ class SecrecyTests(AppTests):
         verifiers: list[bytes] = []
 
         async def show(session: Session[Any]) -> None:
-            verifiers.append(session._copy.verifier)
+            verifiers.append(copy_of(session).verifier)
             shown.extend((repr(session), str(session), repr(session.labels), session.id))
 
         async def fail(session: Session[Any]) -> None:

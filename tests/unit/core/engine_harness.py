@@ -17,6 +17,7 @@ from sojourn.record import ID_BYTES, Record
 from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
+from tests.support.working_copies import copy_of
 
 SECRETS = (b"a secret of a world without a web",)
 
@@ -72,16 +73,16 @@ class EngineOfSessions:
         return create_session(await self.engine.load(ticket, client), self.engine)
 
     async def commit(self, session, **options):
-        await self.engine.commit(session._copy, **options)
+        await self.engine.commit(copy_of(session), **options)
 
     async def refresh(self, session, **options):
-        return await self.engine.refresh(session._copy, **options)
+        return await self.engine.refresh(copy_of(session), **options)
 
     async def claim(self, session, key, default):
-        return await self.engine.claim(session._copy, key, default)
+        return await self.engine.claim(copy_of(session), key, default)
 
     async def amend(self, session, amendment):
-        await self.engine.amend(session._copy, amendment)
+        await self.engine.amend(copy_of(session), amendment)
 
 
 class World:
@@ -162,7 +163,7 @@ class World:
         """Update and commit a session in another process."""
         session = await self.load(ticket, other_process=True)
         session.update(data)
-        await session._engine.commit(session._copy)
+        await session._engine.commit(copy_of(session))
 
     async def record(self, ticket):
         """Return the stored record; None if there is none."""
@@ -182,10 +183,10 @@ class World:
 
 def ticket_of(session):
     """Return the ticket that a session's cookie would carry."""
-    return session._copy.ticket()
+    return copy_of(session).ticket()
 
 
 async def end_of_request(session, *, failed=False):
     """Commit and mark the response as started, as the web layer does."""
-    await session._engine.commit(session._copy, failed=failed)
-    session._copy.response_started = True
+    await session._engine.commit(copy_of(session), failed=failed)
+    copy_of(session).response_started = True

@@ -5,6 +5,7 @@ import pytest
 from sojourn.errors import ResponseStarted, StoreUnavailable
 from sojourn.events import Authenticated, Created, Revoked
 from sojourn.session import null_session
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +80,7 @@ class TestLoggedIn:
         session["lost"] = 1
         await end_of_request(session, failed=True)
         assert await world.record(ticket) is None
-        assert session._copy.record is None
+        assert copy_of(session).record is None
 
     async def test_clear_with_keep_login_keeps_the_user(self):
         """A24: recorded as an operation, so it also deletes keys of parallel requests."""
@@ -106,7 +107,7 @@ class TestLoggedIn:
         """A11: the cookie of another session cannot be sent."""
         world, ticket = await logged_in()
         session = await world.load(ticket)
-        session._copy.response_started = True
+        copy_of(session).response_started = True
         session.clear()
         with pytest.raises(ResponseStarted):
             session["b"] = 2
@@ -128,7 +129,7 @@ async def test_without_a_login_a_clear_keeps_the_record_and_the_ticket():
 async def test_clear_of_a_null_session_raises_the_store_error():
     """A15, A24: the stored session may have a login that the clear would not end."""
     world = World()
-    copy = (await world.load(None))._copy
+    copy = copy_of(await world.load(None))
     copy.store_error = StoreUnavailable("planned")
     session = null_session(world.engine, copy)
     session["a"] = 1

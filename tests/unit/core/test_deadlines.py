@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from sojourn._core.concurrency import Deadline, run, shielded
 from sojourn.errors import StoreUnavailable
 from sojourn.events import StoreFailed
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World
 
 
@@ -119,10 +120,10 @@ class TestQueue:
         session = await world.engine.load(None)
         session["n"] = 1
         locks = world.engine.writer.locks
-        await locks.acquire(session._copy.session_id())
+        await locks.acquire(copy_of(session).session_id())
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
-        locks.release(session._copy.session_id())
+        locks.release(copy_of(session).session_id())
         await world.engine.commit(session)
         assert len(world.memory._records) == 1
 

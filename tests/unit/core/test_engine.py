@@ -22,6 +22,7 @@ from sojourn.errors import (
 )
 from sojourn.events import Created, Expired, Read, Rejected, Revoked, Rotated, StoreFailed, Written
 from tests.support.small_stores import PlainStore
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ class TestLoad:
         assert session["a"] == 1
         await end_of_request(session)
         assert world.store.calls == ["load"]
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         assert world.emitted(Read)[0].version == 1
 
     async def test_an_unknown_id_is_never_adopted(self):
@@ -62,7 +63,7 @@ class TestLoad:
         assert world.emitted(Rejected)[0].reason == "unknown"
         session["a"] = 1
         await end_of_request(session)
-        assert session._copy.session_id() != ticket.session_id
+        assert copy_of(session).session_id() != ticket.session_id
         assert await world.memory.load(ticket.session_id) is None
 
     async def test_a_ticket_with_a_wrong_verifier_loads_no_data(self):
@@ -137,7 +138,7 @@ class TestCreate:
         await end_of_request(session)
         await end_of_request(session)
         assert world.store.calls == ["create"]
-        assert session._copy.cookie_change is CookieChange.SEND
+        assert copy_of(session).cookie_change is CookieChange.SEND
         assert not session.new
         assert [event.session_id for event in world.emitted(Created)] == [session.id]
         assert await world.data(ticket_of(session)) == {"a": 1}
@@ -163,13 +164,13 @@ class TestCreate:
         act(session)
         await end_of_request(session)
         assert world.store.calls == []
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
 
     async def test_a_session_id_that_exists_is_replaced_and_its_record_is_kept(self, monkeypatch):
         """S2, ASVS 7.2.3, B-26: the random source is stubbed."""
         world, victim = await stored_session(secret=1)
         session = await world.load(None)
-        session._copy.unsaved_id = victim.session_id
+        copy_of(session).unsaved_id = victim.session_id
         session["a"] = 1
         await end_of_request(session)
         assert world.store.calls == ["create", "create"]
@@ -185,7 +186,7 @@ class TestCreate:
         plain.records[victim.session_id] = taken
         world.engine.use_store(plain)
         session = await world.load(None)
-        session._copy.unsaved_id = victim.session_id
+        copy_of(session).unsaved_id = victim.session_id
         session.login("ada")
         await end_of_request(session)
         assert plain.records[victim.session_id] is taken
@@ -195,12 +196,12 @@ class TestCreate:
         world, victim = await stored_session(secret=1)
         monkeypatch.setattr(engine_module, "mint_id", lambda: victim.session_id)
         session = await world.load(None)
-        session._copy.unsaved_id = victim.session_id
+        copy_of(session).unsaved_id = victim.session_id
         session["a"] = 1
         with pytest.raises(SessionConflict):
             await end_of_request(session)
         assert await world.data(victim) == {"secret": 1}
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         monkeypatch.undo()
         await end_of_request(session)
         assert await world.data(ticket_of(session)) == {"a": 1}
@@ -213,9 +214,9 @@ class TestCreate:
         world.store.fail("create", times=1)
         with pytest.raises(StoreUnavailable):
             await end_of_request(session)
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         assert session.new
-        session._copy.response_started = False
+        copy_of(session).response_started = False
         await end_of_request(session)
         assert await world.data(ticket_of(session)) == {"n": 1}
 
@@ -285,7 +286,7 @@ class TestSave:
         session["a"] = 2
         await end_of_request(session)
         assert world.store.calls == ["load", "save"]
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         assert world.emitted(Written)[0].version == 2
 
     async def test_a_failing_request_drops_its_changes(self):
@@ -498,8 +499,8 @@ class TestSave:
         assert await world.record(ticket) is None
         assert "save" not in world.store.calls
         assert world.emitted(Expired)[0].limit == "idle"
-        assert session._copy.cookie_change is CookieChange.NONE
-        assert session._copy.revoked
+        assert copy_of(session).cookie_change is CookieChange.NONE
+        assert copy_of(session).revoked
 
     async def test_a_commit_raises_if_the_session_expired_and_was_deleted_meanwhile(self):
         world, ticket = await stored_session(a=1)
@@ -547,7 +548,7 @@ class TestTouch:
         await world.engine.revoker.revoke(ticket.session_id, "stolen")
         await end_of_request(session)
         assert await world.record(ticket) is None
-        assert session._copy.revoked
+        assert copy_of(session).revoked
 
     async def test_a_failing_touch_is_reported_and_raised(self):
         world, ticket = await stored_session(a=1)
@@ -576,7 +577,7 @@ class TestTouch:
         world.clock.advance("1 hour")
         await end_of_request(stream)
         assert await world.record(ticket) is None
-        assert stream._copy.revoked
+        assert copy_of(stream).revoked
         assert len(world.emitted(Expired)) == 1
 
     async def test_a_session_destroyed_during_a_touch_stays_destroyed(self):
@@ -677,7 +678,7 @@ class TestRefresh:
         world.clock.advance("2 minutes")
         await end_of_request(await world.load(ticket))
         await session.arefresh()
-        assert session._copy.record.seen_at == world.clock.now
+        assert copy_of(session).record.seen_at == world.clock.now
 
     async def test_a_refresh_of_a_new_session_makes_no_store_call(self):
         world = World()
@@ -709,7 +710,7 @@ class TestRefresh:
             case "login":
                 other = msgspec.structs.replace(record, version=2, authenticated_at=1)
                 await world.memory.save(other, 1)
-        with pytest.raises(SessionGone, match=session._copy.session_id().hex()):
+        with pytest.raises(SessionGone, match=copy_of(session).session_id().hex()):
             await session.arefresh()
         assert dict(session) == {}
         with pytest.raises(SessionGone):
@@ -747,7 +748,7 @@ class TestRefresh:
         world.store.load = load
         assert await world.engine.refresh(session)
         assert session["a"] == 2
-        assert session._copy.record.version == 2
+        assert copy_of(session).record.version == 2
 
     async def test_a_failed_commit_during_a_refresh_keeps_its_operations(self):
         world, ticket = await stored_session(n=0)
@@ -773,13 +774,13 @@ class TestRefresh:
 
         async def meanwhile():
             if ended:
-                session._copy.mark_revoked(session._copy.session_id())
+                copy_of(session).mark_revoked(copy_of(session).session_id())
             else:
                 session.destroy()
 
         world.store.meanwhile("load", meanwhile)
         assert await world.engine.refresh(session) is not ended
-        assert session._copy.record is None
+        assert copy_of(session).record is None
 
 
 class TestDestroyAndRevoke:
@@ -791,7 +792,7 @@ class TestDestroyAndRevoke:
         assert dict(session) == {}
         await end_of_request(session)
         assert await world.record(ticket) is None
-        assert session._copy.cookie_change is CookieChange.CLEAR
+        assert copy_of(session).cookie_change is CookieChange.CLEAR
         assert world.emitted(Revoked) == [
             Revoked(ticket.session_id.hex(), "destroyed", None, world.clock())
         ]
@@ -815,7 +816,7 @@ class TestDestroyAndRevoke:
         session["b"] = 2
         await end_of_request(session)
         assert session.id != old
-        assert session._copy.cookie_change is CookieChange.SEND
+        assert copy_of(session).cookie_change is CookieChange.SEND
         assert await world.record(ticket) is None
         assert await world.data(ticket_of(session)) == {"b": 2}
         assert ticket_of(session).verifier != ticket.verifier
@@ -828,7 +829,7 @@ class TestDestroyAndRevoke:
         session.destroy()
         await end_of_request(session)
         assert await world.memory.count(world.clock.now) == 0
-        assert session._copy.cookie_change is CookieChange.CLEAR
+        assert copy_of(session).cookie_change is CookieChange.CLEAR
 
     async def test_only_the_request_that_deleted_the_session_clears_the_cookie(self):
         """A7: a late response must not clear the cookie of a newer session."""
@@ -838,7 +839,7 @@ class TestDestroyAndRevoke:
         two.destroy()
         await end_of_request(one)
         await end_of_request(two)
-        assert (one._copy.cookie_change, two._copy.cookie_change) == (
+        assert (copy_of(one).cookie_change, copy_of(two).cookie_change) == (
             CookieChange.CLEAR,
             CookieChange.NONE,
         )
@@ -850,7 +851,7 @@ class TestDestroyAndRevoke:
         world.store.fail("delete", times=1)
         with pytest.raises(StoreUnavailable):
             await end_of_request(session)
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         await end_of_request(session)
         assert await world.record(ticket) is None
 
@@ -882,7 +883,7 @@ class TestDestroyAndRevoke:
         with pytest.raises(SessionGone):
             await late.acommit()
         assert await world.memory.count(world.clock.now) == 0
-        assert late._copy.cookie_change is CookieChange.NONE
+        assert copy_of(late).cookie_change is CookieChange.NONE
         assert world.store.calls.count("create") == 1, "only the tombstone is created"
         assert late.id == ticket.session_id.hex()
 
@@ -892,10 +893,10 @@ class TestDestroyAndRevoke:
         session = await world.load(None)
         session["a"] = 1
         await session.acommit()
-        await world.engine.revoker.revoke(session._copy.session_id(), "revoked")
+        await world.engine.revoker.revoke(copy_of(session).session_id(), "revoked")
         session["a"] = 2
         await end_of_request(session)
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
 
     async def test_revoking_an_unknown_id_reports_nothing(self):
         world = World()

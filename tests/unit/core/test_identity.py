@@ -21,6 +21,7 @@ from sojourn.errors import (
 from sojourn.events import Authenticated, Created, Rejected, Reused, Revoked, Rotated, StoreFailed
 from sojourn.record import NO_VERIFIER
 from sojourn.store import LimitPolicy, SessionLimit
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ class TestLogin:
         after = ticket_of(session)
         assert after.session_id == before.session_id
         assert after.verifier != before.verifier
-        assert session._copy.cookie_change is CookieChange.SEND
+        assert copy_of(session).cookie_change is CookieChange.SEND
         assert (await world.load(before)).new
         again = await world.load(after)
         assert (again.user, again.methods) == ("ada", ("password", "totp"))
@@ -147,7 +148,7 @@ class TestLogin:
         late["late"] = True
         after = await log_in(world, ticket)
         await end_of_request(late)
-        assert late._copy.cookie_change is CookieChange.NONE
+        assert copy_of(late).cookie_change is CookieChange.NONE
         assert world.emitted(Rejected)[-1].reason == "ended"
         assert dict(await world.load(after)) == {"a": 1}
         with pytest.raises(SessionGone):
@@ -163,8 +164,8 @@ class TestLogin:
         two.login("ada")
         await end_of_request(one)
         await end_of_request(two)
-        assert one._copy.cookie_change is CookieChange.SEND
-        assert two._copy.cookie_change is CookieChange.NONE
+        assert copy_of(one).cookie_change is CookieChange.SEND
+        assert copy_of(two).cookie_change is CookieChange.NONE
         assert (await world.load(ticket_of(one))).user == "ada"
 
     async def test_a_failing_request_logs_no_user_in(self):
@@ -173,7 +174,7 @@ class TestLogin:
         session = await world.load(ticket)
         session.login("ada")
         await end_of_request(session, failed=True)
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         assert (await world.load(ticket)).user is None
 
     async def test_login_and_rotation_raise_after_the_response_started(self):
@@ -193,7 +194,7 @@ class TestLogin:
         session.logout()
         assert session.user is None
         await end_of_request(session)
-        assert session._copy.cookie_change is CookieChange.CLEAR
+        assert copy_of(session).cookie_change is CookieChange.CLEAR
         gone = await world.load(ticket)
         assert (gone.new, gone.user, gone.ended_reason) == (True, None, None)
 
@@ -205,7 +206,7 @@ class TestLogin:
         session.login("bob")
         await end_of_request(session)
         assert (session.user, dict(session)) == ("bob", {})
-        assert session._copy.session_id() != ticket.session_id
+        assert copy_of(session).session_id() != ticket.session_id
 
     @pytest.mark.parametrize(
         ("user", "options", "text"),
@@ -260,12 +261,12 @@ class TestRemember:
         """``credentials_changed`` and the cache headers depend on it."""
         world, ticket = await stored_session(World(**LIMITS))
         session = await world.load(ticket)
-        assert (session._copy.persistent(), session._copy.authenticated()) == (False, False)
+        assert (copy_of(session).persistent(), copy_of(session).authenticated()) == (False, False)
         session.login("ada", remember=True)
-        assert (session._copy.persistent(), session._copy.authenticated()) == (True, True)
+        assert (copy_of(session).persistent(), copy_of(session).authenticated()) == (True, True)
         await end_of_request(session)
         session = await world.load(ticket_of(session))
-        assert (session._copy.persistent(), session._copy.authenticated()) == (True, True)
+        assert (copy_of(session).persistent(), copy_of(session).authenticated()) == (True, True)
 
     async def test_a_remembered_login_requires_reauthentication_after_the_idle_limit(self):
         """NIST SESS-05: ``require_recent`` raises even if the login was within the limit."""
@@ -295,8 +296,8 @@ class TestRemember:
         world = World(**LIMITS)
         session = await world.load(None)
         session["a"] = 1
-        session._copy.set_persistence(True)
-        assert session._copy.persistent()
+        copy_of(session).set_persistence(True)
+        assert copy_of(session).persistent()
         await end_of_request(session)
         ticket = ticket_of(session)
         record = await world.record(ticket)
@@ -306,7 +307,7 @@ class TestRemember:
         session = await world.load(ticket)
         assert session["a"] == 1
         assert not session.remembered
-        session._copy.set_persistence(False)
+        copy_of(session).set_persistence(False)
         await end_of_request(session)
         record = await world.record(ticket)
         assert not record.persistent
@@ -321,7 +322,7 @@ class TestRemember:
         session.login("ada", remember=True)
         await end_of_request(session)
         session = await world.load(ticket_of(session))
-        session._copy.set_persistence(False)
+        copy_of(session).set_persistence(False)
         await end_of_request(session)
         record = await world.record(ticket_of(session))
         assert not record.persistent
@@ -330,23 +331,23 @@ class TestRemember:
     async def test_the_cookie_is_sent_again_when_a_session_becomes_persistent(self):
         world, ticket = await stored_session(World(**LIMITS))
         session = await world.load(ticket)
-        session._copy.set_persistence(True)
+        copy_of(session).set_persistence(True)
         await session.acommit()
-        assert session._copy.cookie_change is CookieChange.SEND
+        assert copy_of(session).cookie_change is CookieChange.SEND
         world.store.calls.clear()
         await end_of_request(session)
         assert world.store.calls == []
         session = await world.load(ticket)
-        session._copy.set_persistence(True)
-        assert not session._copy.modified()
+        copy_of(session).set_persistence(True)
+        assert not copy_of(session).modified()
         await end_of_request(session)
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
 
     async def test_a_failing_request_does_not_change_the_persistence(self):
         """A10."""
         world, ticket = await stored_session(World(**LIMITS))
         session = await world.load(ticket)
-        session._copy.set_persistence(True)
+        copy_of(session).set_persistence(True)
         await end_of_request(session, failed=True)
         assert not (await world.record(ticket)).persistent
 
@@ -354,16 +355,16 @@ class TestRemember:
         """A11."""
         world, ticket = await stored_session(World(**LIMITS))
         session = await world.load(ticket)
-        session._copy.response_started = True
+        copy_of(session).response_started = True
         with pytest.raises(ResponseStarted):
-            session._copy.set_persistence(True)
+            copy_of(session).set_persistence(True)
 
     async def test_a_restored_login_is_not_recent(self):
         """NIST SESS-05: in the request that restores it and in later ones."""
         world, ticket = await stored_session(World(**LIMITS))
         session = await world.load(ticket)
         session.login("ada", remember=True)
-        session._copy.renewal = msgspec.structs.replace(session._copy.renewal, restored=True)
+        copy_of(session).renewal = msgspec.structs.replace(copy_of(session).renewal, restored=True)
         for _ in range(2):
             assert session.remembered
             with pytest.raises(RecentAuthRequired):
@@ -482,7 +483,7 @@ class TestRotation:
         await end_of_request(session)
         after = ticket_of(session)
         assert after.verifier != before.verifier
-        assert session._copy.cookie_change is CookieChange.SEND
+        assert copy_of(session).cookie_change is CookieChange.SEND
         assert world.emitted(Rotated) == [Rotated(session.id)]
         for _ in range(
             3
@@ -490,7 +491,7 @@ class TestRotation:
             world.clock.advance("29 minutes")
             late = await world.load(before)
             assert late["a"] == 1
-            assert late._copy.cookie_change is CookieChange.SEND
+            assert copy_of(late).cookie_change is CookieChange.SEND
             assert ticket_of(late) == after
             late.rotate()
             await end_of_request(late)
@@ -527,12 +528,12 @@ class TestRotation:
         world = World()
         session = await world.load(None)
         session.rotate(grace_period=False)
-        assert session._copy.renewal is None
+        assert copy_of(session).renewal is None
         session["a"] = 1
         session.login("ada")
-        login = session._copy.renewal
+        login = copy_of(session).renewal
         session.rotate(grace_period=False)
-        assert session._copy.renewal is login
+        assert copy_of(session).renewal is login
 
     async def test_a_parallel_rotation_without_a_grace_period_invalidates_the_previous_ticket(
         self,
@@ -658,7 +659,7 @@ class TestRotation:
         await end_of_request(one)
         await end_of_request(two)
         assert ticket_of(one) == ticket_of(two)
-        assert one._copy.cookie_change is two._copy.cookie_change is CookieChange.SEND
+        assert copy_of(one).cookie_change is copy_of(two).cookie_change is CookieChange.SEND
         assert (await world.load(ticket_of(one)))["at"] == id(two)
         assert len(world.emitted(Rotated)) == 1
 
@@ -687,7 +688,7 @@ class TestRotation:
         """W5: its ticket is older than that of the page."""
         world, ticket = await stored_session()
         socket = await world.load(ticket)
-        socket._copy.response_started = True
+        copy_of(socket).response_started = True
         for _ in range(3):
             session = await world.load(ticket)
             session.rotate()
@@ -701,7 +702,7 @@ class TestRotation:
         socket["socket"] = True
         await end_of_request(socket)
         assert (await world.load(ticket))["socket"]
-        assert socket._copy.cookie_change is CookieChange.NONE
+        assert copy_of(socket).cookie_change is CookieChange.NONE
 
     async def test_a_ticket_past_its_grace_period_is_not_rotated(self):
         """A9: a handler that started before the rotation holds an invalid ticket."""
@@ -755,7 +756,7 @@ class TestRotation:
         )
         late = await world.load(before)
         assert late["a"] == 1
-        assert late._copy.cookie_change is CookieChange.NONE, "the new ticket cannot be derived"
+        assert copy_of(late).cookie_change is CookieChange.NONE, "the new ticket cannot be derived"
         late.rotate()
         world.clock.advance("10 minutes")
         late.rotate()
@@ -770,13 +771,13 @@ class TestAutomaticRotation:
         world, ticket = await stored_session(World(rotate_interval="10 minutes"))
         world.clock.advance("9 minutes")
         await end_of_request(session := await world.load(ticket))
-        assert session._copy.cookie_change is CookieChange.NONE
+        assert copy_of(session).cookie_change is CookieChange.NONE
         world.clock.advance("1 minute")
         await end_of_request(session := await world.load(ticket))
-        assert session._copy.cookie_change is CookieChange.SEND
+        assert copy_of(session).cookie_change is CookieChange.SEND
         assert len(world.emitted(Rotated)) == 1
         await end_of_request(again := await world.load(ticket_of(session)))
-        assert again._copy.cookie_change is CookieChange.NONE
+        assert copy_of(again).cookie_change is CookieChange.NONE
 
     async def test_a_failing_request_does_not_rotate_automatically(self):
         """A12: its response may not be sent, so the ticket must stay."""
@@ -847,7 +848,7 @@ class TestRevokingUsers:
         await world.engine.revoker.revoke_indexed("user:ada", "disabled", keep=None, actor=None)
         for each in (session, new):
             await end_of_request(each)
-            assert each._copy.cookie_change is CookieChange.NONE
+            assert copy_of(each).cookie_change is CookieChange.NONE
         session["b"] = 1
         with pytest.raises(SessionGone):
             await session.acommit()
@@ -932,7 +933,7 @@ class TestEncryption:
         late["late"] = True
         await end_of_request(late)
         socket = await world.load(third)
-        socket._copy.response_started = True
+        copy_of(socket).response_started = True
         session = await world.load(third)
         session.rotate()
         await end_of_request(session)
@@ -955,11 +956,11 @@ class TestEdgeCases:
         session = await world.load(None)
         session.login("ada")
         session["a"] = 1
-        taken = session._copy.session_id()
+        taken = copy_of(session).session_id()
         _, other = await stored_session(world)
         await world.memory.create(msgspec.structs.replace(await world.record(other), id=taken))
         await end_of_request(session)
-        assert session._copy.session_id() != taken
+        assert copy_of(session).session_id() != taken
         assert dict(await world.load(ticket_of(session))) == {"a": 1}
 
     async def test_a_store_without_a_user_index_accepts_logins(self):
@@ -1051,9 +1052,9 @@ class TestEdgeCases:
         world, before = await stored_session()
         session = await world.load(before)
         session.rotate()
-        base = session._copy.record
+        base = copy_of(session).record
         assert await world.engine.writer.write(
-            session._copy, base, ClaimedKey("absent"), world.clock.now
+            copy_of(session), base, ClaimedKey("absent"), world.clock.now
         )
         assert ticket_of(session).verifier != before.verifier
 
@@ -1071,7 +1072,7 @@ class TestEdgeCases:
         await end_of_request(session)
         world.replace_rotation(own)
         await end_of_request(late)
-        assert late._copy.cookie_change is CookieChange.NONE
+        assert copy_of(late).cookie_change is CookieChange.NONE
         assert dict(await world.load(ticket_of(session))) == {"a": 1, "late": 1}
 
     async def test_a_commit_that_conflicts_twice_adopts_the_new_ticket(self):
@@ -1098,21 +1099,21 @@ class TestEdgeCases:
     async def test_a_websocket_that_adopts_the_ticket_of_a_rotation_sends_no_cookie(self):
         world, before = await stored_session()
         socket = await world.load(before)
-        socket._copy.response_started = True
+        copy_of(socket).response_started = True
         session = await world.load(before)
         session.rotate()
         await end_of_request(session)
         socket["s"] = 1
         await end_of_request(socket)
-        assert socket._copy.cookie_change is CookieChange.NONE
-        assert socket._copy.verifier == session._copy.verifier
+        assert copy_of(socket).cookie_change is CookieChange.NONE
+        assert copy_of(socket).verifier == copy_of(session).verifier
 
     async def test_a_ticket_is_not_rotated_after_the_response_started(self):
         """A9: the new ticket could not be sent, and the old one would become invalid."""
         world, ticket = await stored_session(World(rotate_interval="10 minutes"))
         world.clock.advance("10 minutes")
         session = await world.load(ticket)
-        session._copy.mark_response_started()
+        copy_of(session).mark_response_started()
         await end_of_request(session)
         assert not world.emitted(Rotated)
         assert (await world.load(ticket))["a"] == 1

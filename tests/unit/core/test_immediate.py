@@ -17,6 +17,7 @@ from sojourn.events import Conflicted, Read, Written
 from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from tests.support.small_stores import PlainStore
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,7 @@ def load(world, ticket):
 
 def commit(world, session):
     """Commit a session without a coroutine; return whether that was possible."""
-    return world.engine.commit_immediately(session._copy)
+    return world.engine.commit_immediately(copy_of(session))
 
 
 def counts(world):
@@ -66,7 +67,7 @@ class TestLoad:
         world, ticket = await stored_session(user=user, encrypt=encrypt)
         immediate = load(world, ticket)
         other = await world.load(ticket, BROWSER)
-        assert fields(immediate._copy) == fields(other._copy)
+        assert fields(copy_of(immediate)) == fields(copy_of(other))
         assert world.store.calls == ["load", "load"]
         assert dict(immediate) == {"n": 1, "cart": ["apple"]}
         assert immediate.user == user
@@ -207,8 +208,8 @@ class TestCommit:
             else:
                 await world.engine.commit(session)
             assert world.store.calls == ["save"]
-            assert session._copy.record == await world.record(ticket)
-            assert not session._copy.modified()
+            assert copy_of(session).record == await world.record(ticket)
+            assert not copy_of(session).modified()
             views.append((dict(session), session.user, list(world.events)))
             written.append(await world.record(ticket))
         assert views[0] == views[1]
@@ -259,12 +260,12 @@ class TestCommit:
         session = load(world, ticket)
         session["n"] = 2
         assert commit(world, session)
-        assert not session._copy.changes.states
+        assert not copy_of(session).changes.states
         assert (session["n"], session["cart"]) == (2, ["apple"])
         session["cart"].append("pear")
         session["n"] = 3
         assert commit(world, session)
-        assert session._copy.changes.states
+        assert copy_of(session).changes.states
         session["cart"].append("plum")
         assert commit(world, session)
         assert dict(load(world, ticket)) == {"n": 3, "cart": ["apple", "pear", "plum"]}
@@ -379,7 +380,7 @@ class TestCommit:
 class TestDeclinedCommits:
     async def check_declines(self, world, session):
         """Check that the immediate path declines, changes nothing and loses nothing."""
-        copy = session._copy
+        copy = copy_of(session)
         record = await self.stored(world, session)
         before = fields(copy)
         world.store.calls.clear()
@@ -394,7 +395,7 @@ class TestDeclinedCommits:
 
     @staticmethod
     async def stored(world, session):
-        return await world.memory.load(session._copy.session_id())
+        return await world.memory.load(copy_of(session).session_id())
 
     async def test_a_new_session_is_declined(self):
         world, _ = await stored_session()
@@ -444,10 +445,10 @@ class TestDeclinedCommits:
         rotating.rotate()
         await end_of_request(rotating)
         session = await world.load(ticket_of(rotating))
-        assert session._copy.header_dirty
+        assert copy_of(session).header_dirty
         await self.check_declines(world, session)
         await world.engine.commit(session)
-        assert not session._copy.header_dirty
+        assert not copy_of(session).header_dirty
 
     async def test_a_destroyed_session_is_declined(self):
         world, ticket = await stored_session()
@@ -465,21 +466,21 @@ class TestDeclinedCommits:
         session["n"] = 2
         await self.check_declines(world, session)
         await world.engine.commit(session)
-        assert session._copy.revoked
+        assert copy_of(session).revoked
         await self.check_declines(world, session)
         assert await world.record(ticket) is None
 
     async def test_a_copy_marked_as_revoked_is_declined(self):
         world, ticket = await stored_session()
         session = load(world, ticket)
-        session._copy.revoked = True
+        copy_of(session).revoked = True
         await self.check_declines(world, session)
 
     async def test_a_websocket_is_declined(self):
         """W6: seen_at is the time of the client's last message, not of the commit."""
         world, ticket = await stored_session()
         session = load(world, ticket)
-        session._copy.active_at = world.clock.now
+        copy_of(session).active_at = world.clock.now
         world.clock.advance("10 seconds")
         session["n"] = 2
         await self.check_declines(world, session)
@@ -498,7 +499,7 @@ class TestDeclinedCommits:
         world.clock.now = (await world.record(ticket)).expires_at
         await self.check_declines(world, session)
         await world.engine.commit(session)
-        assert session._copy.revoked
+        assert copy_of(session).revoked
         assert await world.record(ticket) is None
 
     async def test_a_session_extended_by_another_request_is_declined(self):
@@ -566,7 +567,7 @@ class TestDeclinedCommits:
         engine = self.engine_with_loads_only(world)
         session = await engine.load(ticket)
         session["n"] = 2
-        assert not engine.commit_immediately(session._copy)
+        assert not engine.commit_immediately(copy_of(session))
         assert world.store.calls == ["load"]
         await engine.commit(session)
         assert (await world.data(ticket))["n"] == 2
@@ -606,7 +607,7 @@ class TestConcurrentCoroutines:
         fast = create_session(other.load_immediately(ticket, BROWSER), other.engine)
         fast.increment("n")
         fast["cart"].append("pear")
-        assert other.commit_immediately(fast._copy)
+        assert other.commit_immediately(copy_of(fast))
         await end()
         assert await world.data(ticket) == {"n": 3, "cart": ["apple", "pear"]}
         assert len(world.emitted(Conflicted)) == 1

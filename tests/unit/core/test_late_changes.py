@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import Browser, World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +20,7 @@ async def session_after_the_request(world, ticket=None, *, ended=True):
     session = await world.load(ticket or await world.create(a=1), Browser())
     await end_of_request(session)
     if ended:
-        session._copy.client = None
+        copy_of(session).client = None
     return session
 
 
@@ -76,9 +77,9 @@ async def test_an_empty_session_that_is_destroyed_is_not_logged():
     world = World()
     session = await world.load(None, Browser())
     await end_of_request(session)
-    session._copy.client = None
+    copy_of(session).client = None
     session.destroy()
-    assert session._copy.late_changes is None
+    assert copy_of(session).late_changes is None
 
 
 @pytest.mark.parametrize("change", ["change", "destroy"])
@@ -107,7 +108,7 @@ async def test_a_session_destroyed_after_a_failed_request_is_logged(caplog):
     world = World()
     session = await world.load(await world.create(a=1), Browser())
     session_id = session.id
-    session._copy.client = None
+    copy_of(session).client = None
     session.destroy()
     del session
     assert reported(caplog, session_id) == 1

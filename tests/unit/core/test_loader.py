@@ -7,6 +7,7 @@ from sojourn._core.policy import IN_FLIGHT_PERIOD
 from sojourn.errors import StoreUnavailable
 from sojourn.events import Expired, Read, Rejected, Reused, StoreFailed
 from sojourn.record import FOREVER, NO_VERIFIER, TRANSIT_VERSION, UnreadableRecord
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import Browser, World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +87,7 @@ async def reused(world):
 async def test_an_empty_session_keeps_the_client_of_its_request(prepare):
     """A8: a session created in this request has its labels, and no verifier."""
     world = World()
-    copy = (await world.load(await prepare(world), CLIENT))._copy
+    copy = copy_of(await world.load(await prepare(world), CLIENT))
     assert (copy.record, copy.verifier, copy.labels()) == (None, b"", CLIENT.labels())
 
 
@@ -118,7 +119,7 @@ async def test_a_previous_ticket_keeps_the_client_and_the_load_is_reported():
     world = World()
     before, _ = await rotated(world)
     reads = len(world.emitted(Read))
-    copy = (await world.load(before, CLIENT))._copy
+    copy = copy_of(await world.load(before, CLIENT))
     assert copy.client is CLIENT
     assert len(world.emitted(Read)) == reads + 1
 
@@ -130,7 +131,7 @@ async def test_a_previous_ticket_of_another_browser_is_rejected():
     other = Browser(browser="C", address="1")
     for ticket in (before, current):
         world.events.clear()
-        copy = (await world.load(ticket, other))._copy
+        copy = copy_of(await world.load(ticket, other))
         assert (copy.record, copy.client) == (None, other)
         assert world.emitted(Rejected) == [Rejected(ticket.session_id.hex(), "labels")]
     assert world.emitted(Reused) == []
@@ -142,7 +143,7 @@ async def test_the_labels_of_an_unreadable_session_never_match():
     ticket = await world.create(CLIENT, a=1)
     record = await world.record(ticket)
     await world.memory.save(msgspec.structs.replace(record, version=2, body=b"\xc1"), 1)
-    assert (await world.load(ticket, CLIENT))._copy.record is None
+    assert copy_of(await world.load(ticket, CLIENT)).record is None
 
 
 async def test_the_first_use_of_a_new_ticket_is_recorded_once():
@@ -151,7 +152,7 @@ async def test_the_first_use_of_a_new_ticket_is_recorded_once():
     _, current = await rotated(world)
     world.clock.advance("29 minutes")
     first, second = await world.load(current), await world.load(current)
-    assert first._copy.header_dirty
+    assert copy_of(first).header_dirty
     await end_of_request(first)
     until = world.clock.now + IN_FLIGHT_PERIOD
     assert (await world.record(current)).previous_valid_until == until
@@ -159,7 +160,7 @@ async def test_the_first_use_of_a_new_ticket_is_recorded_once():
     await end_of_request(second)
     assert (await world.record(current)).previous_valid_until == until
     third = await world.load(current)
-    assert not third._copy.header_dirty
+    assert not copy_of(third).header_dirty
 
 
 async def test_a_previous_ticket_receives_the_current_one_until_the_next_rotation_may_happen():
@@ -168,17 +169,17 @@ async def test_a_previous_ticket_receives_the_current_one_until_the_next_rotatio
     before, current = await rotated(world)
     world.clock.advance("20 minutes")
     unseen = await world.load(before)
-    assert unseen._copy.send_cookie_until == world.clock.now + IN_FLIGHT_PERIOD
+    assert copy_of(unseen).send_cookie_until == world.clock.now + IN_FLIGHT_PERIOD
     await end_of_request(await world.load(current))
     until = world.clock.now + IN_FLIGHT_PERIOD
     world.clock.advance("1 second")
     seen = await world.load(before)
-    assert seen._copy.send_cookie_until == until
+    assert copy_of(seen).send_cookie_until == until
     seen.login("ada")
     await end_of_request(seen)
-    assert seen._copy.send_cookie_until == FOREVER
+    assert copy_of(seen).send_cookie_until == FOREVER
     unseen.logout()
-    assert unseen._copy.send_cookie_until == FOREVER
+    assert copy_of(unseen).send_cookie_until == FOREVER
     await end_of_request(unseen)  # otherwise the change is reported in a later test
 
 

@@ -5,6 +5,7 @@ import pytest
 from sojourn._core.working_copy import CookieChange, WorkingCopy
 from sojourn.errors import StoreUnavailable
 from sojourn.session import null_session
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ async def test_changes_are_kept_for_the_request_only():
     assert session["a"] == 1
     await end_of_request(session)
     assert world.store.calls == []
-    assert session._copy.cookie_change is CookieChange.NONE
+    assert copy_of(session).cookie_change is CookieChange.NONE
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ async def test_methods_that_need_the_store_raise_its_error(act):
     session = failed_session(World())
     with pytest.raises(StoreUnavailable, match="continues without its session"):
         act(session)
-    assert session._copy.store_error_raised
+    assert copy_of(session).store_error_raised
 
 
 @pytest.mark.parametrize(

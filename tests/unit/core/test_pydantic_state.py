@@ -24,6 +24,7 @@ from pydantic import (
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
 from sojourn.errors import ConfigurationError, InvalidState
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -131,7 +132,7 @@ async def test_values_are_restored_as_the_types_of_the_model():
     for name, value in values.items():
         setattr(session.state, name, value)
     await end_of_request(session)
-    ticket = session._copy.ticket()
+    ticket = copy_of(session).ticket()
     assert await world.data(ticket) == {
         "color": "blue",
         "home": {"street": "a", "tags": {"x"}},
@@ -152,7 +153,7 @@ async def test_a_type_that_the_codec_does_not_know_is_stored_as_json():
     session.state.link = Path("a/b")
     session.state.wait = timedelta(minutes=1)
     await end_of_request(session)
-    stored = await world.data(session._copy.ticket())
+    stored = await world.data(copy_of(session).ticket())
     assert stored == {"link": "a/b", "wait": timedelta(minutes=1)}
     assert session.state.link == Path("a/b")
 
@@ -209,14 +210,14 @@ async def test_computed_fields_are_not_stored():
     world, _, session = await loaded_session(Derived)
     session.state.first = "c"
     await end_of_request(session)
-    assert await world.data(session._copy.ticket()) == {"first": "c"}
+    assert await world.data(copy_of(session).ticket()) == {"first": "c"}
 
 
 async def test_a_json_field_is_stored_as_text():
     world, _, session = await loaded_session(Derived)
     session.state.numbers = "[1, 2]"
     await end_of_request(session)
-    ticket = session._copy.ticket()
+    ticket = copy_of(session).ticket()
     assert await world.data(ticket) == {"numbers": "[1,2]"}
     assert (await world.load(ticket)).state.numbers == [1, 2]
 
@@ -225,7 +226,7 @@ async def test_enumerations_in_keys_and_values_are_stored_as_their_values():
     world, _, session = await loaded_session(Derived)
     session.state.sizes = {Color.RED: {Color.BLUE}}
     await end_of_request(session)
-    ticket = session._copy.ticket()
+    ticket = copy_of(session).ticket()
     assert await world.data(ticket) == {"sizes": {"red": {"blue"}}}
     assert (await world.load(ticket)).state.sizes == {Color.RED: {Color.BLUE}}
 
@@ -234,7 +235,7 @@ async def test_a_field_serializer_can_read_model_fields_set():
     world, _, session = await loaded_session(Derived)
     session.state.set_fields = "x"
     await end_of_request(session)
-    assert await world.data(session._copy.ticket()) == {"set_fields": "set_fields"}
+    assert await world.data(copy_of(session).ticket()) == {"set_fields": "set_fields"}
 
 
 async def test_changes_in_place_are_detected_and_validated():

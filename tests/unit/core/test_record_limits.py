@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from sojourn.errors import SessionGone
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -27,14 +28,14 @@ async def test_limits_apply_to_each_kind_of_write():
     session = await world.load(None)
     session["a"] = 1
     await end_of_request(session)
-    assert session._copy.record.idle_timeout == 60_000
+    assert copy_of(session).record.idle_timeout == 60_000
     session = await world.load(ticket_of(session))
     session["b"] = 2
-    assert world.engine.commit_immediately(session._copy)
-    assert session._copy.record.idle_timeout == 60_000
+    assert world.engine.commit_immediately(copy_of(session))
+    assert copy_of(session).record.idle_timeout == 60_000
     session.login("ada")
     await end_of_request(session)
-    assert session._copy.record.idle_timeout == 60_000
+    assert copy_of(session).record.idle_timeout == 60_000
     world.clock.advance("61 seconds")
     assert (await world.load(ticket_of(session))).new
 
@@ -45,11 +46,11 @@ async def test_touch_extends_the_session_before_a_touch_is_due():
     session = await world.load(ticket)
     before = session.seen_at
     world.clock.advance("1 second")
-    await world.engine.touch(session._copy)
+    await world.engine.touch(copy_of(session))
     assert session.seen_at > before
     await world.engine.revoker.revoke(ticket.session_id, "revoked")
     with pytest.raises(SessionGone):
-        await world.engine.touch(session._copy)
+        await world.engine.touch(copy_of(session))
 
 
 async def test_remove_deletes_a_destroyed_session():
@@ -58,6 +59,6 @@ async def test_remove_deletes_a_destroyed_session():
     session = await world.load(ticket)
     session.destroy()
     session["b"] = 1
-    await world.engine.remove(session._copy)
+    await world.engine.remove(copy_of(session))
     assert (await world.load(ticket)).new
     assert session.new

@@ -16,6 +16,7 @@ from sojourn.events import Rejected
 from sojourn.record import Record
 from sojourn.session import Session, create_session
 from sojourn.testing.clock import START
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import Browser, World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -71,9 +72,9 @@ class TestAccess:
     async def test_every_access_is_recorded(self, name):
         """A13, B-2."""
         _, _, session = await loaded_session(a=1)
-        assert not session._copy.accessed
+        assert not copy_of(session).accessed
         ACCESSES[name](session)
-        assert session._copy.accessed
+        assert copy_of(session).accessed
 
     @pytest.mark.parametrize(
         "name", ["getitem", "get", "in", "len", "iter", "state", "set", "repr"]
@@ -82,16 +83,16 @@ class TestAccess:
         """NIST SESS-13: and it is recorded as an access."""
         world = World()
         session = await world.load(None)
-        session._copy.transport_error = InsecureTransport("http")
+        copy_of(session).transport_error = InsecureTransport("http")
         with pytest.raises(InsecureTransport):
             ACCESSES[name](session)
-        assert session._copy.accessed
+        assert copy_of(session).accessed
 
     async def test_load_and_commit_are_not_accesses(self):
         """A1: Vary is sent only if the handler accessed the session."""
         _, _, session = await loaded_session(a=1)
         await end_of_request(session)
-        assert not session._copy.accessed
+        assert not copy_of(session).accessed
 
 
 class TestMapping:
@@ -400,14 +401,14 @@ def session_of(world, record):
 async def test_a_damaged_record_is_an_empty_session_and_reported():
     """S9, B-21: no part of it is used; a write creates another session."""
     world, ticket, session = await loaded_session(a=1)
-    damaged = session_of(world, truncated(session._copy.record))
+    damaged = session_of(world, truncated(copy_of(session).record))
     assert dict(damaged) == {}
     assert damaged.new
     assert "unreadable" in world.emitted(Rejected)[0].reason
     damaged["b"] = 2
     assert damaged.id != session.id
     await end_of_request(damaged)
-    assert damaged._copy.cookie_change is CookieChange.SEND
+    assert copy_of(damaged).cookie_change is CookieChange.SEND
     assert await world.data(ticket) == {"a": 1}
 
 
@@ -415,7 +416,7 @@ async def test_instants_after_the_year_9999_are_shown_as_its_end():
     """1.5.2, S9: a record whose times another program has changed."""
     world, _, session = await loaded_session(a=1)
     late = {"created_at": 2**60, "seen_at": 2**60, "authenticated_at": 2**63}
-    record = msgspec.structs.replace(session._copy.record, absolute_at=2**64 - 1, **late)
+    record = msgspec.structs.replace(copy_of(session).record, absolute_at=2**64 - 1, **late)
     changed = session_of(world, record)
     instants = (changed.created_at, changed.seen_at, changed.authenticated_at)
     assert [each.year for each in instants] == [9999, 9999, 9999]

@@ -9,6 +9,7 @@ from sojourn._core.reserved_keys import STATE_VERSION
 from sojourn._core.state_upgrade import StateUpgrade
 from sojourn._core.typed_state import StateSpec
 from sojourn.errors import ConfigurationError, NotSerializable
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +61,7 @@ async def test_a_session_created_after_a_destroy_has_the_newest_version():
     session.destroy()
     session["cart"] = {"plum": 1}
     await end_of_request(session)
-    ticket = session._copy.ticket()
+    ticket = copy_of(session).ticket()
     assert await world.data(ticket) == {"cart": {"plum": 1}, STATE_VERSION: 2}
 
 

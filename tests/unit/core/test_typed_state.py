@@ -16,6 +16,7 @@ import pytest
 from sojourn._core.operations import Merge
 from sojourn._core.typed_state import StateSpec
 from sojourn.errors import ConfigurationError, InvalidState, NotSerializable
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +155,7 @@ class TestDefaults:
         change(session.state)
         assert key in session
         await end_of_request(session)
-        assert (await world.memory.load(session._copy.session_id())).version == 2
+        assert (await world.memory.load(copy_of(session).session_id())).version == 2
         assert (await world.load(None)).state.cart == {}, "a default belongs to one visitor"
         assert session[key] == stored
 
@@ -292,7 +293,7 @@ class TestTypes:
     async def test_a_stored_list_is_read_as_the_set_that_the_class_declares(self, name, items):
         world, ticket, session = await loaded_session(Sets, **{name: ["red"]})
         assert getattr(session.state, name) == {items[0]}
-        assert not session._copy.modified()
+        assert not copy_of(session).modified()
         getattr(session.state, name).add(items[1])
         assert getattr(session.state, name) == set(items)
         await end_of_request(session)

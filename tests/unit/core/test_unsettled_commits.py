@@ -10,6 +10,7 @@ from sojourn._core.unsettled_commits import Attempt, Claim, Operations, Unsettle
 from sojourn.errors import CommitOutcomeUnknown, StoreUnavailable
 from sojourn.events import Authenticated, Written
 from sojourn.record import Record, pack_body
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -126,7 +127,7 @@ class TestCommits:
         session["later"] = True
         await world.engine.commit(session)
         assert await world.data(ticket) == {"n": 2, "later": True}
-        assert not session._copy.modified()
+        assert not copy_of(session).modified()
 
     async def test_an_applied_commit_is_not_written_again(self):
         world = World()
@@ -138,7 +139,7 @@ class TestCommits:
         await world.engine.commit(session)
         assert (await world.record(ticket)).version == 2
         assert world.emitted(Written) == []
-        assert not session._copy.modified()
+        assert not copy_of(session).modified()
 
     async def test_several_interrupted_commits_are_settled_together(self):
         """The second attempt contains the operations of the first one."""
@@ -345,11 +346,11 @@ class TestCreation:
         world.store.fail("create", times=1)
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
-        first = session._copy.session_id()
+        first = copy_of(session).session_id()
         foreign = msgspec.structs.replace(RECORD, id=first, absolute_at=2**50, version=1)
         await world.memory.create(foreign)
         await world.engine.commit(session)
-        assert session._copy.session_id() != first
+        assert copy_of(session).session_id() != first
         assert await world.memory.load(first) == foreign
 
     async def test_a_session_destroyed_during_a_failing_create_is_deleted(self):
@@ -379,7 +380,7 @@ class TestRemoval:
         with pytest.raises(StoreUnavailable):
             await world.engine.commit(session)
         await world.engine.commit(session)
-        assert session._copy.destroyed_by_visitor
+        assert copy_of(session).destroyed_by_visitor
 
     async def test_a_revocation_by_another_process_does_not_clear_the_cookie(self):
         world = World()
@@ -391,7 +392,7 @@ class TestRemoval:
             await world.engine.commit(session)
         await world.engine.revoker.revoke(ticket.session_id, "stolen")
         await world.engine.commit(session)
-        assert not session._copy.destroyed_by_visitor
+        assert not copy_of(session).destroyed_by_visitor
 
 
 class TestClaims:
@@ -430,7 +431,7 @@ class TestClaims:
         session = await world.load(ticket)
         world.store.fail("load", "save", times=1)
         assert await world.engine.claim(session, "once", None) is None
-        assert session._copy.unsettled is None
+        assert copy_of(session).unsettled is None
 
     async def test_two_interrupted_claims_are_put_back(self):
         world = World()

@@ -8,6 +8,7 @@ from sojourn._core.json_records import check_value
 from sojourn._core.working_copy import CookieChange
 from sojourn.errors import NotSerializable, ResponseStarted, StoreUnavailable
 from sojourn.record import Contents
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request
 
 pytestmark = pytest.mark.anyio
@@ -21,79 +22,83 @@ async def loaded():
 
 async def test_a_loaded_copy_has_decoded_nothing():
     _, session = await loaded()
-    assert (session._copy.changes, session._copy.contents, session._copy.user) == (None, None, None)
-    assert not session._copy.created_in_request
-    assert not (await World().load(None))._copy.record
-    assert session._copy.session_id() == session._copy.record.id
+    assert (copy_of(session).changes, copy_of(session).contents, copy_of(session).user) == (
+        None,
+        None,
+        None,
+    )
+    assert not copy_of(session).created_in_request
+    assert not copy_of(await World().load(None)).record
+    assert copy_of(session).session_id() == copy_of(session).record.id
 
 
 async def test_replace_record_updates_a_copy_before_and_after_it_was_decoded():
     _, session = await loaded()
-    record = session._copy.record
-    session._copy.replace_record(record, Contents("ada", {}, {"b": b"\x01"}))
-    assert list(session._copy.decode()) == ["b"]
-    assert session._copy.user == "ada"
-    tracker = session._copy.decode()
-    session._copy.replace_record(record, Contents(None, {}, {"c": b"\x01"}))
-    assert session._copy.decode() is tracker
+    record = copy_of(session).record
+    copy_of(session).replace_record(record, Contents("ada", {}, {"b": b"\x01"}))
+    assert list(copy_of(session).decode()) == ["b"]
+    assert copy_of(session).user == "ada"
+    tracker = copy_of(session).decode()
+    copy_of(session).replace_record(record, Contents(None, {}, {"c": b"\x01"}))
+    assert copy_of(session).decode() is tracker
     assert list(tracker) == ["c"]
 
 
 async def test_a_revoked_copy_keeps_its_id_and_sends_no_cookie():
     _, session = await loaded()
-    session_id = session._copy.session_id()
-    session._copy.cookie_change = CookieChange.SEND
-    session._copy.mark_revoked(session_id)
-    assert session._copy.session_id() == session_id
-    assert session._copy.cookie_change is CookieChange.NONE
-    assert not session._copy.has_record(session_id)
+    session_id = copy_of(session).session_id()
+    copy_of(session).cookie_change = CookieChange.SEND
+    copy_of(session).mark_revoked(session_id)
+    assert copy_of(session).session_id() == session_id
+    assert copy_of(session).cookie_change is CookieChange.NONE
+    assert not copy_of(session).has_record(session_id)
 
 
 async def test_a_reset_copy_has_another_id():
     _, session = await loaded()
-    before = session._copy.session_id()
-    assert session._copy.has_record(before)
-    session._copy.reset()
-    assert session._copy.session_id() != before
-    assert session._copy.session_id() == session._copy.session_id()
-    assert session._copy.created_in_request
+    before = copy_of(session).session_id()
+    assert copy_of(session).has_record(before)
+    copy_of(session).reset()
+    assert copy_of(session).session_id() != before
+    assert copy_of(session).session_id() == copy_of(session).session_id()
+    assert copy_of(session).created_in_request
 
 
 async def test_neither_session_nor_copy_has_a_dict():
     """A dictionary for each request would cost memory."""
     assert not hasattr(await World().load(None), "__dict__")
-    assert not hasattr((await World().load(None))._copy, "__dict__")
+    assert not hasattr(copy_of(await World().load(None)), "__dict__")
 
 
 async def test_modified_is_true_only_if_a_commit_would_write():
     _, session = await loaded()
-    assert not session._copy.modified()
+    assert not copy_of(session).modified()
     assert session["a"] == 1
-    assert not session._copy.modified()
+    assert not copy_of(session).modified()
     session["a"] = 2
-    assert session._copy.modified()
+    assert copy_of(session).modified()
     _, destroyed = await loaded()
     destroyed.destroy()
-    assert destroyed._copy.modified()
+    assert copy_of(destroyed).modified()
 
 
 async def test_a_login_without_data_is_a_change():
     world = World()
     session = await world.load(None)
     session.login("ada")
-    assert session._copy.modified()
+    assert copy_of(session).modified()
 
 
 async def test_a_rotation_does_not_authenticate():
     _, session = await loaded()
     session.rotate()
-    assert session._copy.modified()
-    assert not session._copy.authenticated()
+    assert copy_of(session).modified()
+    assert not copy_of(session).authenticated()
 
 
 async def test_no_cookie_is_sent_after_the_response_started():
     """A11."""
-    copy = (await World().load(None))._copy
+    copy = copy_of(await World().load(None))
     copy.cookie_change = CookieChange.CLEAR
     copy.mark_response_started()
     assert copy.cookie_change is CookieChange.NONE
@@ -105,9 +110,9 @@ async def test_no_cookie_is_sent_after_the_response_started():
 
 async def test_a_destroyed_copy_has_neither_verifier_nor_persistence():
     _, session = await loaded()
-    session._copy.set_persistence(True)
+    copy_of(session).set_persistence(True)
     session.destroy()
-    copy = session._copy
+    copy = copy_of(session)
     assert (copy.verifier, copy.persistence, copy.unsaved_id) == (b"", None, b"")
     assert copy.changes is not None, "a commit is due"
 
@@ -115,15 +120,15 @@ async def test_a_destroyed_copy_has_neither_verifier_nor_persistence():
 async def test_written_is_true_after_a_save_unless_the_ticket_is_new():
     """N3: the near cache finds a record by its ticket."""
     _, session = await loaded()
-    assert not session._copy.written
+    assert not copy_of(session).written
     session["a"] = 2
     await end_of_request(session)
-    assert session._copy.written
+    assert copy_of(session).written
     _, session = await loaded()
     session["a"] = 2
     session.rotate()
     await end_of_request(session)
-    assert not session._copy.written
+    assert not copy_of(session).written
 
 
 @pytest.mark.parametrize("after", [True, False])
@@ -134,10 +139,10 @@ async def test_written_is_true_after_an_interrupted_commit_that_was_applied(afte
     world.store.fail("save", after=after, times=1)
     with pytest.raises(StoreUnavailable):
         await session.acommit()
-    assert not session._copy.written
+    assert not copy_of(session).written
     await session.arefresh()
     assert session["a"] == 2
-    assert session._copy.written is after
+    assert copy_of(session).written is after
 
 
 async def test_connections_receive_the_id_of_a_rotated_session():
@@ -153,7 +158,7 @@ async def test_connections_receive_the_id_of_a_rotated_session():
     session = await world.load(await world.create(a=1))
     session.rotate()
     await end_of_request(session)
-    assert rotated == [session._copy.session_id()]
+    assert rotated == [copy_of(session).session_id()]
 
 
 @pytest.mark.parametrize("rotated", [False, True])
@@ -162,9 +167,9 @@ async def test_the_newest_ticket_is_recorded_as_used(rotated):
     world, session = await loaded()
     session.rotate()
     await end_of_request(session)
-    ticket = session._copy.ticket()
+    ticket = copy_of(session).ticket()
     session = await world.load(ticket)
-    assert session._copy.header_dirty
+    assert copy_of(session).header_dirty
     other = await world.load(ticket)
     other["b"] = 1
     if rotated:
@@ -173,10 +178,10 @@ async def test_the_newest_ticket_is_recorded_as_used(rotated):
         other = await world.load(ticket)
         other.rotate()
     else:
-        other._copy.header_dirty = False
+        copy_of(other).header_dirty = False
     await end_of_request(other)
     await session.arefresh()
-    assert session._copy.header_dirty is not rotated
+    assert copy_of(session).header_dirty is not rotated
 
 
 @pytest.mark.parametrize("situation", ["loaded", "refreshed", "destroyed", "committed"])
@@ -202,7 +207,7 @@ async def test_repr_contains_the_id_and_no_secret():
     """A18: also in debuggers that use `__rich_repr__`; that of msgspec shows every field."""
     world = World()
     ticket = await world.create(a="a value")
-    for copy in ((await world.load(ticket))._copy, world.engine.load_immediately(ticket, None)):
+    for copy in (copy_of(await world.load(ticket)), world.engine.load_immediately(ticket, None)):
         assert repr(copy) == f"<WorkingCopy of {ticket.session_id.hex()}>"
         assert copy.__rich_repr__() == [("session_id", ticket.session_id.hex())]
         shown = repr(copy) + repr(copy.__rich_repr__())

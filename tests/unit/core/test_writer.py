@@ -10,6 +10,7 @@ from sojourn._crypto.rotation import VerifierChain
 from sojourn.errors import SessionConflict, SessionGone, SessionTooLarge, StoreUnavailable
 from sojourn.events import Conflicted, Expired, Rejected, StoreFailed, Written
 from sojourn.record import NO_VERIFIER, TRANSIT_VERSION, UnreadableRecord
+from tests.support.working_copies import copy_of
 from tests.unit.core.engine_harness import World, end_of_request, ticket_of
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +97,7 @@ async def test_after_a_bounded_number_of_conflicts_a_commit_raises_and_keeps_its
     original = world.memory.save
 
     async def save(record, expected):
-        if "n" in record.contents().data and session._copy.record.version < record.version:
+        if "n" in record.contents().data and copy_of(session).record.version < record.version:
             stored = await world.memory.load(record.id)
             await original(
                 msgspec.structs.replace(stored, version=stored.version + 1), stored.version
@@ -132,7 +133,7 @@ async def test_a_store_that_cannot_read_its_record_ends_the_session():
     session["n"] = 1
     world.store.fail("save", error=UnreadableRecord("newer format"))
     await end_of_request(session)
-    assert session._copy.revoked
+    assert copy_of(session).revoked
     assert "newer format" in world.emitted(Rejected)[0].reason
 
 
@@ -313,8 +314,8 @@ async def test_seen_at_never_decreases():
     session["n"] = 1
     world.clock.now -= 5_000
     await session.acommit()
-    assert session._copy.record.seen_at == world.clock.now + 5_000
-    assert (await world.record(ticket)).seen_at == session._copy.record.seen_at
+    assert copy_of(session).record.seen_at == world.clock.now + 5_000
+    assert (await world.record(ticket)).seen_at == copy_of(session).record.seen_at
 
 
 async def test_the_error_names_the_three_largest_keys():
@@ -350,7 +351,7 @@ async def test_a_body_of_max_bytes_is_saved_and_a_larger_one_is_not():
     assert (caught.value.size, caught.value.limit) == (size + 1, size)
     session["text"] = "x" * 100
     await session.acommit()
-    assert len(session._copy.record.body) == size
+    assert len(copy_of(session).record.body) == size
     assert len((await world.record(await world.create(text="x" * 100))).body) == size
 
 

@@ -32,6 +32,7 @@ from sojourn.web.lifecycle import (
 from sojourn.web.transport_security import TransportSecurity
 from sojourn.web.websocket import WebSocketConnection
 from sojourn.web.wsgi import WSGIExchange
+from tests.support.working_copies import copy_of
 
 pytestmark = pytest.mark.anyio
 
@@ -77,10 +78,10 @@ class World:
         return lifecycle.session
 
     async def commit(self, session):
-        await self.web.engine.commit(session._copy)
+        await self.web.engine.commit(copy_of(session))
 
     def set_cookie(self, session, transport=TransportSecurity.SECURE):
-        return self.web.set_cookie(session._copy, transport)
+        return self.web.set_cookie(copy_of(session), transport)
 
     async def begin(self, transport=TransportSecurity.SECURE):
         """Return a stored session and the pair of name and value that its cookie has."""
