@@ -123,7 +123,7 @@ class Loader:
         return copy
 
     async def _load_record(self, near_cache: RecordCache, session_id: bytes) -> Record | None:
-        """Load a record for a request, and store it in the near cache."""
+        """Load a record, and store it in the near cache."""
         reservation = near_cache.reserve(session_id)
         record = None
         try:
@@ -190,7 +190,12 @@ class Loader:
         """
         started = monotonic()
         try:
-            record = await self._store.load(session_id)
+            record = await (
+                self._store.load(session_id)
+                if self._near_cache is None
+                # So that no request is served an older record afterwards, or a session that ended.
+                else self._load_record(self._near_cache, session_id)
+            )
         except UnreadableRecord as error:
             self._context.report_unreadable(session_id, error)
             return None

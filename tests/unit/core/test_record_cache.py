@@ -83,6 +83,28 @@ async def test_a_load_calls_the_store_and_updates_the_cached_record():
     assert world.cache.records[ticket.session_id] == await world.record(ticket)
 
 
+async def test_a_refresh_updates_the_cached_record():
+    """N1: a request that follows is not served an older record than this one."""
+    world = cached_world()
+    ticket = await cached(world)
+    session = create_session(world.engine.load_from_memory(ticket, CLIENT), world.engine.engine)
+    cached_record = await world.record(ticket)
+    await world.concurrent_write(ticket, a=2)
+    world.cache.records[ticket.session_id] = cached_record
+    assert await world.engine.refresh(session)
+    assert world.engine.load_from_memory(ticket, CLIENT).decode().get("a") == 2
+
+
+async def test_a_refresh_that_finds_no_session_removes_it_from_the_cache():
+    """N1, A7."""
+    world = cached_world()
+    ticket = await cached(world)
+    session = create_session(world.engine.load_from_memory(ticket, CLIENT), world.engine.engine)
+    await world.memory.delete(ticket.session_id)
+    assert not await world.engine.refresh(session)
+    assert world.engine.load_from_memory(ticket, CLIENT) is None
+
+
 async def test_without_a_cache_a_load_from_memory_returns_none():
     world = World()
     ticket = await world.create(CLIENT, a=1)
