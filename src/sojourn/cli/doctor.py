@@ -12,7 +12,7 @@ import msgspec
 
 from sojourn.cli.arguments import FiniteRange
 from sojourn.cli.exit_codes import ExitCode
-from sojourn.cli.formatting import printable_message
+from sojourn.cli.formatting import print_json, printable_message
 from sojourn.cli.target import (
     DEFAULT_REALM,
     Target,
@@ -81,7 +81,7 @@ def doctor(
         _examine(target, public_url=public_url, round_trips=round_trips, timeout=timeout), ignored
     )
     if target.is_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)))
+        print_json(msgspec.to_builtins(report))
     else:
         print_report(report, target.console)
     ctx.exit(exit_code(report, strict=strict))
@@ -143,7 +143,7 @@ def _examine(target: Target, *, public_url: str | None, round_trips: int, timeou
 
     if target.is_of_application:
         try:
-            sessions = target.sessions
+            sessions = target.installation
         except (ConfigurationError, StoreError) as error:
             refused = _refused(error)
             if refused is None:

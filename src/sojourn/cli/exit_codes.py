@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 from pathlib import Path
@@ -46,8 +47,9 @@ class Failure(click.ClickException):
         self.exit_code: int = int(code)  # type: ignore[misc]  # click reads it on the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Write the line."""
-        click.echo(f"Error: {self.message}", file=file or sys.stderr)
+        """Write the line. The exit code stays if the standard error cannot be written."""
+        with contextlib.suppress(OSError):
+            click.echo(f"Error: {self.message}", file=file or sys.stderr)
 
 
 def failure_of(error: SojournError) -> Failure:

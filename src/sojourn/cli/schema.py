@@ -13,11 +13,11 @@ from sojourn.cli.target import Target, TargetCommand
 @click.option("--schema", "schema_name", help="The schema; the first of search_path if not given.")
 @click.pass_obj
 def schema(target: Target, *, name: str, schema_name: str | None) -> None:  # noqa: ARG001 - one choice
-    r"""Print the SQL that creates the tables, for a user who may; it may be executed again.
+    """Print the SQL that creates the tables, for a user who may; it may be executed again.
 
     \b
       sojourn schema postgresql | psql "$ADMIN_URL"
-    """
+    """  # noqa: D301 - the character by which click keeps the lines of a paragraph
     from sojourn.stores.postgresql.schema import schema_sql
 
     sql = schema_sql(schema_name)

@@ -10,7 +10,7 @@ import msgspec
 
 from sojourn.cli.arguments import ID_ARGUMENT, SessionID
 from sojourn.cli.exit_codes import ExitCode, Failure
-from sojourn.cli.formatting import print_json, printable
+from sojourn.cli.formatting import print_json, printable, printable_message
 from sojourn.cli.session_output import print_fields, session_document, session_fields
 from sojourn.cli.target import Target, TargetCommand
 from sojourn.record import UnreadableRecord
@@ -56,7 +56,10 @@ def show(target: Target, *, session_id: str, with_data: bool) -> None:
         print_json({"session": document})
         return
     fields = session_fields(info)
-    fields += [(f"data[{printable(key)!r}]", printable(_text(data[key]))) for key in sorted(data)]
+    fields += [  # `repr` escapes a backslash
+        (printable_message(f"data[{key!r}]"), printable_message(_text(data[key])))
+        for key in sorted(data)
+    ]
     print_fields(target, fields)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -103,8 +104,8 @@ class Target:
         return self._app
 
     @property
-    def sessions(self) -> Sessions[Any]:
-        """The installation; opened at the first access.
+    def installation(self) -> Sessions[Any]:
+        """The installation, whatever its store is; opened at the first access.
 
         Raises:
             ConfigurationError: the options are wrong, or the store cannot be opened.
@@ -114,12 +115,28 @@ class Target:
         return self._opened
 
     @property
+    def sessions(self) -> Sessions[Any]:
+        """The installation, whose sessions the command can reach; opened at the first access.
+
+        Raises:
+            ConfigurationError: the options are wrong, the store cannot be opened, or it is in the
+                memory of the application that runs.
+        """
+        sessions = self.installation
+        if self.app_name is not None and _is_memory(sessions):
+            raise ConfigurationError(
+                f"--app {self.app_name} has the store memory://, which is in the memory of the "
+                "application that runs, where a command cannot reach it; expected another store"
+            )
+        return sessions
+
+    @property
     def store_url(self) -> str:
         """The store for display, without a password."""
         from sojourn.stores.urls import without_password
 
         if self.is_of_application:
-            return repr(self.sessions.store)
+            return repr(self.installation.store)
         return without_password(self.effective_url)
 
     @property
@@ -308,6 +325,12 @@ def sqlite_path(url: str) -> Path | None:
     return Path(unquote(urlsplit(url).path.removeprefix("/")))
 
 
+def _is_memory(sessions: Sessions[Any]) -> bool:
+    from sojourn.stores.memory import MemoryStore
+
+    return isinstance(sessions.config.store, MemoryStore)
+
+
 def _is_shared(url: str) -> bool:
     return not url.startswith(("sqlite:", "memory:"))
 
@@ -320,7 +343,9 @@ def _import_application(name: str) -> Any:
     if folder not in sys.path:  # as uvicorn and gunicorn do
         sys.path.insert(0, folder)
     try:
-        found: Any = importlib.import_module(module_name)
+        # What the application prints must not become a part of a JSON document.
+        with contextlib.redirect_stdout(sys.stderr):
+            found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigurationError(
@@ -332,7 +357,7 @@ def _import_application(name: str) -> Any:
         ) from error
     except ConfigurationError as error:
         raise ConfigurationError(f"--app {name}: {message_without_secret(error)}") from error
-    except Exception as error:  # the application's own code runs here
+    except (Exception, SystemExit) as error:  # the application's own code runs here
         raise ConfigurationError(
             f"--app {name}: importing {module_name} raised {type(error).__qualname__}; run "
             f"`python -c 'import {module_name}'` to see why"
@@ -427,7 +452,7 @@ def _set(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     target = ctx.find_object(Target)
     if target is None or value in (None, False) or param.name is None:
         return
-    if value == "":  # such as "$STORE" with a variable that is not set
+    if value in ("", Path()):  # such as "$STORE" with a variable that is not set
         raise click.BadParameter("expected a value, found an empty text", ctx, param)
     setattr(target, param.name, value)
     if target.app_name is not None and (target.url or target.realm or target.secret_file):

@@ -200,6 +200,13 @@ def test_options_that_sojourn_refuses_are_a_finding(options, code, words, monkey
     assert "new one:" not in answer.output
 
 
+def test_the_document_is_ascii(tmp_path):
+    """A terminal without a character of the path would show an escape that JSON does not have."""
+    answer = invoked("--store", f"sqlite:///{tmp_path}/b\u00fccher.db", "--json")
+    assert answer.output.isascii()
+    assert json.loads(answer.output)["store"].endswith("/b\u00fccher.db")
+
+
 @pytest.mark.slow
 def test_an_application_that_does_not_exist_ends_with_2():
     answer = process("--app", "typo:app")

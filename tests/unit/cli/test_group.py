@@ -17,7 +17,7 @@ from sojourn.cli.group import SessionsGroup
 from sojourn.cli.standard_streams import prepare_streams
 from sojourn.cli.target import DEFAULT_STORE, Target, read_secret_file
 from sojourn.config import OPTIONS
-from sojourn.errors import ConfigurationError
+from sojourn.errors import ConfigurationError, StoreUnavailable
 from sojourn.sessions import SessionPage
 from sojourn.stores.sqlite.inspection import list_realms
 
@@ -99,6 +99,21 @@ def test_a_closed_pipe_is_no_error():
     assert (answer.exit_code, answer.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_the_exit_code_stays_if_the_standard_error_cannot_be_written(monkeypatch, number):
+    """Python would end with 1, which means that nothing was found."""
+
+    class Unwritable(io.StringIO):
+        def write(self, _):
+            raise OSError(number, "the disk is full, or the reader has gone")
+
+    monkeypatch.setattr(sys, "stderr", Unwritable())
+    group = group_with(StoreUnavailable("the store hangs"))
+    with pytest.raises(SystemExit) as ended:
+        group.main(["fail"], prog_name="sojourn")
+    assert ended.value.code == 3
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
@@ -117,7 +132,7 @@ def test_the_help_text_ends_as_the_output_of_a_command(monkeypatch, error, code,
     assert (answer.exit_code, answer.stderr) == (code, text)
 
 
-@pytest.mark.parametrize("option", ["--store", "--realm", "--app"])
+@pytest.mark.parametrize("option", ["--store", "--realm", "--app", "--secret-file"])
 def test_an_empty_option_is_refused(option):
     """A variable of a script that is not set must not choose another installation."""
     answer = invoked(option, "", "revoke-all", "--yes")
@@ -274,6 +289,64 @@ def test_a_misspelt_realm_creates_no_tables(tmp_path, realm):
     assert f"realm {realm!r}, found those of 'Bazaar', 'shop-2'" in answer.stderr
     assert list_realms(path) == others
     assert invoked("--store", f"sqlite:///{path}", "--realm", "Bazaar", "count").exit_code == 0
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The name of a module; the function writes its text."""
+    name = f"module_{tmp_path.name}"
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(program):
+        (tmp_path / f"{name}.py").write_text(program)
+        return name
+
+    yield write
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("words", [("count",), ("revoke-all", "--yes"), ("bench", "--count", "1")])
+def test_the_memory_of_an_application_is_no_store_of_a_command(module, words):
+    """`revoke-all` would report success and leave every session of the server."""
+    name = module("import sojourn\nsessions = sojourn.Sessions(store='memory://')\n")
+    answer = invoked("--app", f"{name}:sessions", *words)
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert "memory://, which is in the memory of the application" in answer.stderr
+
+
+@pytest.mark.parametrize("code", ["3", "'DATABASE_URL is not set'"])
+def test_an_application_that_ends_the_process_returns_2(module, code):
+    """1 and 3 would mean that no session was found, and that the store does not answer."""
+    name = module(f"import sys\nsys.exit({code})\n")
+    answer = invoked("--app", f"{name}:app", "count")
+    assert answer.exit_code == 2
+    assert "raised SystemExit" in answer.stderr
+
+
+def test_what_an_application_prints_is_no_part_of_the_document(module, sessions, tmp_path):
+    sessions.ping()
+    name = module(
+        "import sojourn\nprint('the model is loaded')\n"
+        f"sessions = sojourn.Sessions(store='sqlite:///{tmp_path}/s.db', secret={SECRET!r})\n"
+    )
+    answer = invoked("--app", f"{name}:sessions", "count", "--json")
+    assert json.loads(answer.stdout) == {"sessions": 0, "estimated": False}
+    assert answer.stderr == "the model is loaded\n"
+
+
+def test_data_is_shown_as_python_writes_it(sessions, store):
+    """A control character has one backslash; two would be those of other data."""
+    with sessions.open() as visit:
+        visit.session["a\x1b"] = {"path": "C:\\x", "text": "\x1b[2J \u202e é", "raw": b"\xff"}
+    shown = invoked(store, "show", visit.session.id, "--data").stdout
+    assert (
+        r"""data['a\x1b']  {'path': 'C:\\x', 'text': '\x1b[2J \u202e é', 'raw': b'\xff'}""" in shown
+    )
+
+
+def test_an_example_in_a_help_text_keeps_its_line():
+    answer = invoked("schema", "--help")
+    assert '\n    sojourn schema postgresql | psql "$ADMIN_URL"\n' in answer.stdout
 
 
 def test_the_sql_of_the_tables_is_printed():

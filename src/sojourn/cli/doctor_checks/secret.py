@@ -44,7 +44,14 @@ UNKNOWN: Final = info(
     "set SOJOURN_SECRET, or give --secret-file or --app",
 )
 
-PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN)
+UNUSED: Final = info(
+    "realm-unused",
+    "a realm that an application has used",
+    "correct --realm, or the address of the store, if it is misspelt; before the first start of "
+    "the application nothing is wrong",
+)
+
+PROBLEMS: Final = (WEAK, READABLE, UNUSABLE, OTHER, UNKNOWN, UNUSED)
 
 #: Permissions of users other than the owner.
 _OTHERS_PERMISSIONS: Final = 0o077
@@ -119,6 +126,8 @@ def _check_strength(
 def check_fingerprints(context: CheckContext) -> Iterator[Finding]:
     """Compare the secrets with the key fingerprints of the realm; nothing is registered."""
     known = context.fingerprints
+    if known is not None and not known:  # an application registers its keys at its first contact
+        yield UNUSED.finding(f"no application has used realm {context.realm!r} of this store")
     if not known or context.secrets is None:
         return
     own = {key_fingerprint(secret, context.realm) for secret in context.secrets}

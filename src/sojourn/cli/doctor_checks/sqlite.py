@@ -184,7 +184,10 @@ def check_files(context: CheckContext) -> Iterator[Finding]:
     for suffix in _FILE_SUFFIXES:
         file = path.with_name(path.name + suffix)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            mode = stat.S_IMODE(file.lstat().st_mode)
+            status = file.lstat()
+            if stat.S_ISLNK(status.st_mode):  # has no mode of its own; the store refuses it
+                continue
+            mode = stat.S_IMODE(status.st_mode)
             if os.name == "posix" and mode & _OTHERS_PERMISSIONS:
                 yield MODE.finding(f"{file} has mode {mode:03o}")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -454,7 +454,9 @@ def check_keys(context: CheckContext) -> Iterator[Finding]:
     inspector = cast("Inspector", context.inspector)
     key = inspector.keys.fingerprints
     (stored,) = context.run(inspector.call(("GET", key), keys=[key]))
-    if isinstance(stored, bytes) and stored[:1] == bytes([FINGERPRINTS_FORMAT]):
+    if stored is None:
+        context.fingerprints = frozenset()
+    elif isinstance(stored, bytes) and stored[:1] == bytes([FINGERPRINTS_FORMAT]):
         context.fingerprints = frozenset(
             stored[at : at + FINGERPRINT_BYTES] for at in range(1, len(stored), FINGERPRINT_BYTES)
         )

@@ -72,8 +72,18 @@ def test_a_healthy_server_has_no_findings_and_keeps_nothing(valkey, admin):
 
 def test_an_examination_registers_no_secret(valkey, admin):
     """B-48: the first application that uses a realm decides on its secret."""
-    assert_healthy(examined(valkey.url))
+    report = examined(valkey.url)
+    assert_healthy(report)
     assert admin.keys() == []
+    found(report, "realm-unused", "'default'", "correct --realm")
+
+
+def test_a_misspelt_realm(valkey, admin):
+    """S14: nothing is wrong with the store, but it is not that of the application."""
+    with contextlib.closing(Sessions(store=valkey.url, secret=SECRET, realm="shop")) as sessions:
+        sessions.ping()
+    assert "realm-unused" not in codes(examined(valkey.url, realm="shop"))
+    found(examined(valkey.url, realm="Shop"), "realm-unused", "'Shop'", "correct --realm")
 
 
 def test_another_secret_than_the_applications(valkey, admin):
