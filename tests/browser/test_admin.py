@@ -151,6 +151,29 @@ def test_each_page_is_accessible_and_fits_every_width(visit, scheme):
     assert not [text for text in problems if not text.startswith(expected)]
 
 
+def test_long_words_do_not_widen_a_page(visit, server):
+    """A visitor chooses the User-Agent header, and often the name; an administrator the reason."""
+    name = "W" * 255
+    headers = {"User-Agent": name}
+    with httpx.Client(base_url=server.url, verify=TLS, headers=headers) as client:
+        client.get(f"/login/{name}")
+        client.cookies.clear()
+        client.get(f"/login/{name}")
+    page = visit("root")
+    listed = f"{ADMIN}?user={name}"
+    page.goto(listed)
+    page.locator("td a").first.click()
+    page.get_by_role("link", name="Revoke this session").click()
+    page.get_by_label("Reason").fill("W" * 200)
+    page.get_by_label(re.compile("^Type")).fill(page.locator(".phrase").inner_text())
+    page.get_by_role("button", name="Revoke the session").click()
+    for path in (listed, f"{ADMIN}ended", f"{ADMIN}revoke-user?user={name}"):
+        page.goto(path)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+
+
 def test_a_form_with_an_error_is_accessible(visit):
     """The fast variant of the test of each page."""
     check_page(visit("root", color_scheme="dark"), "revoke-user?user=root")
