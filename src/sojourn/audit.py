@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import logging
@@ -26,6 +27,9 @@ Sink = str | os.PathLike[str] | IO[str] | IO[bytes] | Callable[[str], object]
 
 #: Not audited: ordinary traffic, which does not change the life of a session.
 TRAFFIC: Final = frozenset({Read, Written})
+
+#: Not on Windows, which has no named pipes in the file system.
+_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -123,6 +127,8 @@ class _AppendedFile:
         try:
             self._open().close()
         except (OSError, ValueError) as error:
+            if getattr(error, "errno", None) == errno.ENXIO:  # a named pipe, to be read later
+                return
             raise ConfigurationError(
                 f"audit cannot write to {str(path)!r}: {getattr(error, 'strerror', error)}"
             ) from error
@@ -163,7 +169,11 @@ class _OpenFile:
 
 def _open_private(path: str, flags: int) -> int:
     # Logins and addresses are confidential (B-50). An existing file keeps its mode.
-    return os.open(path, flags, 0o600)
+    # O_NONBLOCK: a named pipe without a reader is an error, while open() would wait for one.
+    descriptor = os.open(path, flags | _NONBLOCK, 0o600)
+    if _NONBLOCK:
+        os.set_blocking(descriptor, True)  # a write waits for a reader that is slow
+    return descriptor
 
 
 def _encode_line(line: str) -> bytes:

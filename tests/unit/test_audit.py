@@ -282,6 +282,21 @@ def test_a_file_whose_folder_was_removed_is_logged(tmp_path, caplog):
     assert ID in caplog.text
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_without_a_reader_stops_no_request(tmp_path, caplog):
+    """A log collector restarts: requests must not wait for it."""
+    path = tmp_path / "audit.pipe"
+    os.mkfifo(path)
+    audit = Audit(path)
+    audit.write(Revoked(ID, "left"))
+    assert "an audit line could not be written" in caplog.text
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    audit.write(Revoked(ID, "left"))
+    (line,) = os.read(reader, 10_000).splitlines()
+    os.close(reader)
+    assert json.loads(line)["event"] == "Revoked"
+
+
 def test_an_event_that_cannot_be_formatted_is_logged(caplog):
     """B-34: here the clock fails."""
     audit = Audit(broken, clock=lambda: 10**30)
