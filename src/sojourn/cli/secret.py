@@ -93,6 +93,11 @@ def _rotate_file(target: Target, *, append: bool, promote: bool) -> None:
         raise click.UsageError("--write needs --secret-file, the file to write")
     current = list(target.secret or ())
     fresh = generate_secret().encode()
+    if promote and len(current) == 1:
+        raise click.UsageError(
+            f"--promote expects the new secret behind the current one in {path}, found one secret; "
+            "run it with --append first"
+        )
     if promote:
         ring = [current[-1], *current[:-1]]
     elif append:
@@ -118,11 +123,15 @@ def _rotate_file(target: Target, *, append: bool, promote: bool) -> None:
 
 
 def _write_private(path: Path, data: bytes) -> None:
-    """Replace a file atomically by one that only its owner can read."""
+    """Replace a file atomically by one that only its owner can read; the owner stays."""
     real = path.resolve()  # a symbolic link stays one
+    status = real.stat()
     handle, draft = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")  # with mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
+            # An administrator rotates the secret of the user that runs the application.
+            if os.name == "posix" and status.st_uid != os.geteuid():
+                os.fchown(handle, status.st_uid, status.st_gid)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -388,6 +389,52 @@ class TestMigrate:
         assert answer.exit_code == 2
         assert "expects text in UTF-8" in answer.stderr
         assert not (tmp_path / "new.db").exists()
+
+
+class TestSecretRotation:
+    def test_promotion_needs_a_secret_that_was_appended(self, tmp_path):
+        """A success would suggest that the secret was replaced."""
+        path = tmp_path / "secret"
+        path.write_text(f"{SECRET}\n")
+        words = ("secret", "rotate", "--secret-file", str(path), "--write")
+        answer = invoked(*words, "--promote")
+        assert (answer.exit_code, answer.stdout) == (2, "")
+        assert "run it with --append first" in answer.stderr
+        assert path.read_text() == f"{SECRET}\n"
+        assert invoked(*words, "--append").exit_code == 0
+        assert invoked(*words, "--promote").exit_code == 0
+        new, former = path.read_text().strip().split(",")
+        assert former == SECRET != new
+
+    @pytest.mark.skipif(os.name != "posix", reason="owners are of POSIX")
+    def test_the_owner_of_the_file_stays(self, tmp_path, monkeypatch):
+        """`sudo sojourn secret rotate` must not take the file away from the application."""
+        path = tmp_path / "secret"
+        path.write_text(f"{SECRET}\n")
+        owner, changed = path.stat(), []
+        monkeypatch.setattr(os, "geteuid", lambda: owner.st_uid + 1)
+        monkeypatch.setattr(os, "fchown", lambda _, *ids: changed.append(ids))
+        answer = invoked("secret", "rotate", "--secret-file", str(path), "--write")
+        assert answer.exit_code == 0
+        assert changed == [(owner.st_uid, owner.st_gid)]
+
+    @pytest.mark.skipif(os.name != "posix", reason="owners are of POSIX")
+    def test_a_file_of_another_user_is_not_replaced(self, tmp_path, monkeypatch):
+        """The application could not read the file that replaced it."""
+        path = tmp_path / "secret"
+        path.write_text(f"{SECRET}\n")
+        mine = path.stat().st_uid + 1
+
+        def fail(*_):
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "geteuid", lambda: mine)
+        monkeypatch.setattr(os, "fchown", fail)
+        answer = invoked("secret", "rotate", "--secret-file", str(path), "--write")
+        assert answer.exit_code == 2
+        assert "cannot be written: Operation not permitted" in answer.stderr
+        assert [each.name for each in tmp_path.iterdir()] == ["secret"]
+        assert path.read_text() == f"{SECRET}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/zero")
