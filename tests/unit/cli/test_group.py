@@ -370,6 +370,17 @@ def test_ctrl_c_during_a_search_prints_how_to_continue(store, monkeypatch):
     assert "To continue: --cursor position\n" in answer.stderr
 
 
+def test_the_round_trip_is_that_of_open_connections(store, monkeypatch):
+    """The first calls of a command connect: PostgreSQL needs 10 ms, and 0.2 ms for an answer."""
+    seconds = [0.0119, 0.0077, 0.0002, 0.0003, 0.0004]
+
+    async def ping(_):
+        return seconds.pop(0)
+
+    monkeypatch.setattr(sojourn.Sessions, "aping", ping)
+    assert json.loads(invoked(store, "top", "--json").stdout)["round_trip_ms"] == 0.2
+
+
 class TestMigrate:
     def test_two_urls_of_one_store_are_refused(self, sessions, store, tmp_path):
         """The sessions would be moved from it to it without an end."""
