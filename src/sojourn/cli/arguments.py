@@ -145,7 +145,8 @@ def with_revocation_options(function: F) -> F:
             type=Text(),
             default="revoked",
             show_default=True,
-            help="Why; shown to the visitor's next request, in events and in the history.",
+            help="Why; for events and the history, and for the visitor's next request (except of "
+            "revoke-all).",
         ),
         click.option("--actor", type=Text(), help="Who revokes; for events and the history."),
         click.option("--yes", is_flag=True, help="Confirm without a question."),

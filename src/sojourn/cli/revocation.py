@@ -95,4 +95,4 @@ def revoke_all(target: Target, *, reason: str, actor: str | None, yes: bool) -> 
     if target.is_json:
         print_json({"revoked": "all"})
     else:
-        click.echo("revoked every session; the next purge removes their records")
+        click.echo("revoked every session; the records are removed by a purge, or expire")

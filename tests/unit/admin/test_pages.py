@@ -165,6 +165,16 @@ def test_all_sessions_are_revoked(site):
     assert site.sessions.count() == 0
 
 
+def test_a_form_says_whether_the_user_may_see_the_reason(site):
+    """`revoke_all` is one write and records no reason for the visitors."""
+    visitor = site.client("ada")
+    root = site.client("root")
+    path = f"/admin/sessions/{site.own_id(visitor)}/revoke"
+    assert "The user may see it." in root.get(path).text
+    assert "The user may see it." in root.get("/admin/revoke-user?user=ada").text
+    assert "The user may see it." not in root.get("/admin/revoke-all").text
+
+
 @pytest.mark.parametrize("typed", ["", "Ada", "adaa", "revoke all"])
 def test_a_wrong_confirmation_revokes_nothing(site, typed):
     site.client("ada")
