@@ -1,5 +1,6 @@
 """Runs the command `sojourn` as a process: in a pipe, on a terminal, and with Ctrl-C."""
 
+import contextlib
 import json
 import os
 import pty
@@ -117,6 +118,18 @@ class Terminal:
     def type(self, text: str) -> None:
         r"""Type on the keyboard; ``\x03`` is Ctrl-C."""
         os.write(self._master, text.encode())
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C until the command ends.
+
+        CPython's readline does not notice a signal between its prompt and its first `select`.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, f"it runs; it shows {self.output[-500:]!r}"
+            self.type("\x03")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)  # a second Ctrl-C would kill a command that is ending
 
     def end(self) -> tuple[int, str]:
         """Wait until the command ends; return its exit code and its whole output."""
