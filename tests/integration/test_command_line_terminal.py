@@ -82,6 +82,24 @@ def test_narrow_and_wide_terminals(installation):
 
 
 @pytest.mark.slow
+def test_a_terminal_without_a_size_shows_the_list(installation):
+    """Some programs set COLUMNS=0; rich would print nothing."""
+    session_id = installation.add("ada")
+    for columns in (0, 80):
+        environ = {**installation.environ, "COLUMNS": "0"}
+        _, output = Terminal("list", environ=environ, columns=columns).end()
+        assert session_id in without_styles(output)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_cannot_redraw_gets_one_snapshot(installation):
+    session_id = installation.add("ada")
+    code, output = Terminal("top", environ={**installation.environ, "TERM": "dumb"}).end()
+    assert code == 0
+    assert session_id in output
+
+
+@pytest.mark.slow
 def test_closed_pipe_is_no_error(installation):
     for _ in range(2000):
         installation.add()
@@ -131,7 +149,7 @@ def test_ctrl_c_at_a_confirmation_changes_nothing(installation):
     installation.add("ada")
     terminal = Terminal("revoke-all", environ=installation.environ)
     terminal.read_until(lambda output: "[y/N]" in output)
-    terminal.type("\x03")
+    terminal.interrupt()
     assert terminal.end()[0] == 130
     assert len(installation.sessions.list_user("ada")) == 1
 

@@ -6,11 +6,12 @@ import contextlib
 import errno
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Collection, Coroutine
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import click
@@ -291,8 +292,16 @@ def make_console(*, stderr: bool) -> Console:
         stderr=stderr,
         highlight=False,
         emoji=False,
-        width=None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH,
+        width=_width(stream),
     )
+
+
+def _width(stream: TextIO) -> int | None:
+    """Return the columns of a console; None for those of the terminal."""
+    columns = os.environ.get("COLUMNS")
+    if columns == "0":  # of a terminal without a size; rich would print nothing
+        return shutil.get_terminal_size().columns
+    return None if stream.isatty() or columns is not None else _PIPE_WIDTH
 
 
 def read_secret_file(path: Path) -> tuple[bytes, ...]:

@@ -50,7 +50,7 @@ _WIDE: Final = 100
     show_default=True,
     help="Records that a snapshot reads; with more in the store, numbers are estimates (~).",
 )
-@click.option("--once", is_flag=True, help="Print one snapshot; also without a terminal.")
+@click.option("--once", is_flag=True, help="Print one snapshot, as in a pipe.")
 @click.pass_obj
 def top(target: Target, *, interval: float, limit: int, once: bool) -> None:
     """Show live sessions, activity, new sessions and logins a minute; Ctrl-C ends it.
@@ -60,7 +60,7 @@ def top(target: Target, *, interval: float, limit: int, once: bool) -> None:
     """
     if target.is_json:
         print_json(_snapshot(target, limit))
-    elif once or not target.is_terminal:
+    elif once or not target.is_terminal or target.console.is_dumb_terminal:
         target.console.print(_render(target, _snapshot(target, limit)))
     else:
         _watch(target, interval, limit)
