@@ -120,9 +120,10 @@ class _AppendedFile:
     and the data written without an intervening write).
     """
 
-    __slots__ = ("_path",)
+    __slots__ = ("_ends_in_part", "_path")
 
     def __init__(self, path: Path) -> None:
+        self._ends_in_part = False
         self._path = path.absolute()  # a server may change its working directory later
         try:
             self._open().close()
@@ -136,7 +137,12 @@ class _AppendedFile:
     def __call__(self, line: str) -> None:
         data = _encode_line(line)
         with self._open() as file:
-            _check_complete(file.write(data), data)
+            # A full disk has left a part of a line, which must not spoil the next one.
+            if self._ends_in_part and os.fstat(file.fileno()).st_size:
+                data = b"\n" + data
+            written = file.write(data)
+            self._ends_in_part = written != len(data)
+            _check_complete(written, data)
 
     def _open(self) -> io.FileIO:
         return open(self._path, "ab", buffering=0, opener=_open_private)

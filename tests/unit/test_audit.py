@@ -282,6 +282,38 @@ def test_a_file_whose_folder_was_removed_is_logged(tmp_path, caplog):
     assert ID in caplog.text
 
 
+FULL_DISK = """
+import logging, resource, sys
+from sojourn.audit import Audit
+from sojourn.events import Revoked
+logging.disable(logging.CRITICAL)
+audit = Audit(sys.argv[1])
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+for number in range(20):
+    audit.write(Revoked("", f"full {number}"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+for number in range(3):
+    audit.write(Revoked("", f"free {number}"))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit of the size of a file")
+def test_the_line_after_a_full_disk_is_whole(tmp_path):
+    """The part of a line that fitted on the disk is a line of its own."""
+    path = tmp_path / "audit.jsonl"
+    subprocess.run([sys.executable, "-c", FULL_DISK, path], check=True, timeout=50)
+    lines = path.read_text("utf-8").splitlines()
+    *whole, part, first, second, third = lines
+    assert len(whole) == 1000 // (len(first) + 1)
+    assert first.startswith(part[:9])
+    assert not part.endswith("}")
+    reasons = [json.loads(each)["reason"] for each in (*whole, first, second, third)]
+    assert reasons == [f"full {each}" for each in range(len(whole))] + [
+        f"free {each}" for each in range(3)
+    ]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_named_pipe_without_a_reader_stops_no_request(tmp_path, caplog):
     """A log collector restarts: requests must not wait for it."""
