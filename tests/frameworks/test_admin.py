@@ -48,6 +48,13 @@ def fastapi_app():
     return app, sessions
 
 
+def fastapi_behind_a_proxy():
+    """The proxy removes the prefix: it is in root_path, and not in the path."""
+    app, sessions = fastapi_app()
+    app.root_path = "/shop"  # as the argument of this name, which is deprecated
+    return app, sessions
+
+
 def lazy_app():
     """A host with ``autoload=False``."""
     app = FastAPI()
@@ -136,7 +143,14 @@ def flask_beside():
     return app, sessions
 
 
-ASGI = [starlette_app, fastapi_app, lazy_app, litestar_app, quart_app]
+ASGI = [
+    starlette_app,
+    fastapi_app,
+    fastapi_behind_a_proxy,
+    lazy_app,
+    litestar_app,
+    quart_app,
+]
 WSGI = [flask_app, flask_below_a_prefix, flask_beside]
 
 

@@ -211,7 +211,16 @@ def _split_path(scope: Scope) -> tuple[str, str]:
         return full.removesuffix(path), path
     if mount and scope["path"] == mount:
         return mount, ""
+    # Starlette's Mount appends its path to root_path and keeps that of the application beside it.
+    # With `FastAPI(root_path="/shop")` behind a proxy that removes /shop, the path has no /shop.
+    appended = mount.removeprefix(scope.get("app_root_path", mount))
+    if appended and not _is_below(scope["path"], mount) and _is_below(scope["path"], appended):
+        return mount, scope["path"].removeprefix(appended)
     return mount, asgi_scope.read_path(scope)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
 
 
 async def load_scope_session(scope: Scope) -> Session[Any] | None:
