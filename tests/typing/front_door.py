@@ -29,6 +29,8 @@ class Shop:
 def install_types_what_it_returns(app: object) -> None:
     """The state given to `install` is the state of its sessions."""
     assert_type(sojourn.install(app, state=Shop), Sessions[Shop])
+    sessions = sojourn.install(app)  # without an annotation
+    assert_type(sessions, Sessions[Any])
     sojourn.install(app, timeout="30 minutes", same_site="Strict")
     sojourn.install(app, timeout=timedelta(minutes=5), secret=["new", "old"])
     sojourn.install(app, merge={"counter": "sum", "tags": "union"})

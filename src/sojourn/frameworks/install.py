@@ -13,10 +13,14 @@ from sojourn.errors import ConfigurationError
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
     from sojourn.config import AllOptions, Options
     from sojourn.sessions import Sessions
 
-S = TypeVar("S")
+    S = TypeVarWithDefault("S", default=Any)
+else:
+    S = TypeVar("S")
 
 
 class Adapter(Protocol):
