@@ -41,7 +41,7 @@ class Inspector(Protocol):
         ...
 
 
-class Sample(msgspec.Struct):
+class RecordSample(msgspec.Struct):
     """Records of the store.
 
     Attributes:
@@ -111,7 +111,7 @@ class CheckContext:
         self.blocked: str = ""
         self.server: str = ""
         self.durations: list[float] = []
-        self.sample: Sample | None = None
+        self.sample: RecordSample | None = None
         self.started_at: tuple[int, int] = (time.time_ns(), time.monotonic_ns())
         self.inspector: Inspector | None = None
         self.parts: tuple[CheckContext, ...] = ()

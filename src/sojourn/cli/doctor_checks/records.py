@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from sojourn.cli.doctor_checks.context import CheckContext, Sample
+from sojourn.cli.doctor_checks.context import CheckContext, RecordSample
 from sojourn.cli.doctor_checks.findings import Finding, error, info, warning
 from sojourn.errors import StoreError
 from sojourn.record import Record, UnreadableRecord
@@ -47,7 +47,7 @@ def check_records(context: CheckContext) -> Iterator[Finding]:
     store = context.store
     if not isinstance(store, SupportsListing):
         return
-    context.sample = sample = Sample()
+    context.sample = sample = RecordSample()
     cursor = ""
     for _ in range(_SAMPLE // _PAGE):
         try:
@@ -78,7 +78,9 @@ def _is_readable(record: Record) -> bool:
     return True
 
 
-def _check_lag(context: CheckContext, sample: Sample, purge_interval: float) -> Iterator[Finding]:
+def _check_lag(
+    context: CheckContext, sample: RecordSample, purge_interval: float
+) -> Iterator[Finding]:
     latest = context.now() - 2 * int(purge_interval * 1000)
     late = sum(record.expires_at < latest for record in sample.records)
     if late >= max(_MIN_EXPIRED, _MIN_EXPIRED_PART * len(sample.records)):
