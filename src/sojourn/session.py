@@ -460,6 +460,7 @@ class Session(MutableMapping[str, Any], Generic[S]):
         Raises:
             ExclusiveTimeout: another block held the lease all the time (raised at its start).
             SessionConflict: the block outlasted its lease (raised at its end).
+            StoreUnavailable: the store failed (at its start or its end).
         """
         self._copy.access()
         return SessionLease(self._copy, self._engine, wait=wait, lease=lease)
