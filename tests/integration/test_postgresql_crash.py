@@ -6,6 +6,7 @@ docs/postgresql.md describes each durability.
 import asyncio
 import itertools
 import logging
+import queue
 import threading
 import time
 
@@ -17,6 +18,7 @@ from sojourn.store import REVOKED, SAVED
 from sojourn.testing.decorators import in_threads
 from sojourn.testing.records import login, make_record, next_version, save_login
 from tests.integration.postgresql import Postgres
+from tests.integration.valkey import PATIENCE
 from tests.support.postgresql_faults import (
     fails_within,
     leaving_nothing,
@@ -146,7 +148,7 @@ def pair(server):
 
 def url_of(*servers):
     hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
-    return f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+    return f"postgresql://postgres@{hosts}/postgres"
 
 
 def test_a_promoted_replica_is_used_without_a_restart(pair, caplog):
@@ -191,6 +193,20 @@ def test_primary_is_found_at_any_position_of_the_url(pair, first):
     assert run(alone.load(record.id)) == next_version(record)
     run(fails_within(alone.save(next_version(next_version(record)), 2), match="primary"))
     alone.close()
+
+
+@pytest.mark.parametrize("first", ["the primary", "the replica"])
+def test_messages_arrive_from_the_primary_at_any_position_of_the_url(pair, first):
+    """S17: after a failover, the former primary may come back as the first host, a replica."""
+    ordered = pair if first == "the primary" else reversed(pair)
+    store = store_at(url_of(*ordered))
+    received = queue.Queue()
+    subscription = store.subscribe(received.put, lambda: received.put("gap"))
+    assert received.get(timeout=PATIENCE) == "gap"  # it listens
+    run(store.publish("revoked", bytes(16), reason="stolen"))
+    assert received.get(timeout=PATIENCE).reason == "stolen"
+    subscription.close()
+    store.close()
 
 
 def test_store_fails_over_from_a_hanging_primary_to_the_promoted_replica(pair):

@@ -31,6 +31,9 @@ from sojourn.stores.postgresql.pipeline import (
 
 T = TypeVar("T")
 
+#: Parameters of libpq that may name several hosts.
+_LISTS: Final = ("host", "hostaddr", "port")
+
 #: Seconds that a cancel request may take.
 _CANCEL_TIMEOUT: Final = 1.0
 
@@ -90,6 +93,12 @@ class Server:
         """Return the connection string of libpq, with the password."""
         return make_conninfo("", **self.parameters)
 
+    def parameters_of_primary(self) -> dict[str, str]:
+        """Return the parameters that find the primary if there are several hosts."""
+        if any("," in self.parameters.get(name, "") for name in _LISTS):
+            return {"target_session_attrs": "read-write", **self.parameters}
+        return self.parameters
+
     def attempts(self) -> list[dict[str, str]]:
         """Return the parameters of each host, in the order in which they are tried.
 
@@ -97,16 +106,15 @@ class Server:
         """
         lists = {
             name: self.parameters[name].split(",")
-            for name in ("host", "hostaddr", "port")
+            for name in _LISTS
             if "," in self.parameters.get(name, "")
         }
         if not lists:
             return [self.parameters]
         number = max(map(len, lists.values()))
-        # Of several servers, writes need the primary.
-        defaults = {"target_session_attrs": "read-write", **self.parameters}
+        common = self.parameters_of_primary()
         attempts = [
-            {**defaults, **{name: values[at % len(values)] for name, values in lists.items()}}
+            {**common, **{name: values[at % len(values)] for name, values in lists.items()}}
             for at in range(number)
         ]
         if self.parameters.get("load_balance_hosts") == "random":

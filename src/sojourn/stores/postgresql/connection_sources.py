@@ -60,11 +60,11 @@ def own_connections(server: Server) -> Source:
 
 
 def connect(server: Server, timeout: float) -> psycopg.Connection[Any]:
-    """Return a connection of psycopg in autocommit mode."""
+    """Return a connection of psycopg in autocommit mode; to the primary, which alone can listen."""
     parameters: dict[str, Any] = {
         **_KEEPALIVE,
         "connect_timeout": str(max(math.ceil(timeout), 2)),
-        **server.parameters,
+        **server.parameters_of_primary(),
     }
     return psycopg.Connection.connect("", autocommit=True, **parameters)
 

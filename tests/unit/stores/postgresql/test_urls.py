@@ -128,6 +128,13 @@ class TestHosts:
         assert [(each["host"], each["port"]) for each in attempts] == [("one", "1"), ("two", "2")]
         assert {each["target_session_attrs"] for each in attempts} == {"read-write"}
         assert server.name == "one,two:1,2/shop"
+        primary = server.parameters_of_primary()
+        assert (primary["host"], primary["target_session_attrs"]) == ("one,two", "read-write")
+
+    def test_a_url_may_name_another_kind_of_server(self):
+        server = parse_server("postgresql://one,two/shop?target_session_attrs=any", "URL")
+        for parameters in (*server.attempts(), server.parameters_of_primary()):
+            assert parameters["target_session_attrs"] == "any"
 
     def test_one_port_applies_to_all_hosts(self):
         server = parse_server("postgresql://one,two/shop?port=7", "URL")
@@ -135,7 +142,7 @@ class TestHosts:
 
     def test_a_single_host_may_be_a_replica(self):
         server = parse_server("postgresql://one/shop", "URL")
-        assert server.attempts() == [server.parameters]
+        assert server.attempts() == [server.parameters_of_primary()] == [server.parameters]
 
     def test_hosts_in_random_order_are_all_tried(self):
         server = parse_server("postgresql://a,b,c/shop?load_balance_hosts=random", "URL")
