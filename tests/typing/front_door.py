@@ -12,9 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 import sojourn
 from sojourn import Session, Sessions
+from sojourn.frameworks.starlette import SessionMiddleware as DropIn
 from sojourn.sessions import SessionInfo
 
 
@@ -171,3 +174,18 @@ async def verbs_are_coroutines(session: Session, sessions: Sessions) -> None:
     await asyncio.gather(sessions.acount(), session.ause_grant("x"))
     await session.ause_grant()  # type: ignore[call-arg]
     await sessions.arevoke("id", "lost")  # type: ignore[call-arg]
+
+
+async def an_application(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application."""
+
+
+def middleware_of_starlette_is_accepted(sessions: Sessions) -> None:
+    """`Middleware` and `add_middleware` take both classes."""
+    Middleware(DropIn, secret_key="a secret", store="memory://")
+    Middleware(DropIn, sessions=sessions)
+    Middleware(sojourn.asgi.SessionMiddleware, sessions=sessions)
+    Starlette().add_middleware(DropIn, secret_key="a secret")
+    DropIn(an_application, "a secret", "session")
+    DropIn(app=an_application, secret_key="a secret")
+    DropIn(an_application, max_age="a day")  # type: ignore[call-overload]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, overload
 
 from starlette.datastructures import Secret
 from starlette.requests import HTTPConnection, Request
@@ -56,7 +56,42 @@ class SessionMiddleware(asgi.SessionMiddleware):
         ConfigurationError: an option is invalid.
     """
 
-    def __init__(  # noqa: PLR0917 - the signature of Starlette's
+    # For mypy: `app` is positional in `Middleware(SessionMiddleware, ...)`, where `options` may not
+    # name it a second time.
+    @overload
+    def __init__(
+        self,
+        app: ASGIApp,
+        /,
+        secret_key: str | Secret | None = None,
+        session_cookie: str = "session",
+        max_age: int | None = _MAX_AGE,
+        path: str = "/",
+        same_site: Literal["lax", "strict", "none"] = "lax",
+        https_only: bool | None = None,  # noqa: FBT001 - as in Starlette
+        domain: str | None = None,
+        partitioned: bool = False,  # noqa: FBT001, FBT002 - as in Starlette
+        *,
+        sessions: Sessions[Any] | None = None,
+        **options: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        app: ASGIApp,
+        secret_key: str | Secret | None = None,
+        session_cookie: str = "session",
+        max_age: int | None = _MAX_AGE,
+        path: str = "/",
+        same_site: Literal["lax", "strict", "none"] = "lax",
+        https_only: bool | None = None,  # noqa: FBT001 - as in Starlette
+        domain: str | None = None,
+        partitioned: bool = False,  # noqa: FBT001, FBT002 - as in Starlette
+        *,
+        sessions: Sessions[Any] | None = None,
+        **options: Any,
+    ) -> None: ...
+    def __init__(  # type: ignore[misc] # `app` in `options`  # noqa: PLR0917 - of Starlette's
         self,
         app: ASGIApp,
         secret_key: str | Secret | None = None,
