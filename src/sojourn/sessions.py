@@ -905,8 +905,12 @@ def _key_fingerprint_check(config: Config, secrets: Sequence[bytes]) -> KeyFinge
     store, realm = config.store, config.realm
     if not isinstance(store, SupportsKeyFingerprints):
         return None
+    path = store.secret_path() if isinstance(store, LocalStore) else None
     return KeyFingerprintCheck(
-        store, [key_fingerprint(each, realm) for each in secrets], realm=realm
+        store,
+        [key_fingerprint(each, realm) for each in secrets],
+        realm=realm,
+        secret_file=None if path is None or not path.exists() else str(path),
     )
 
 

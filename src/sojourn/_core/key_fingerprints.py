@@ -19,19 +19,26 @@ class KeyFingerprintCheck:
         store: holds the set of fingerprints of each realm.
         fingerprints: of the secrets.
         realm: the installation's namespace, for the message.
+        secret_file: where a generated secret is stored, for the message; None if there is none.
 
     Attributes:
         passed: the keys are registered.
     """
 
-    __slots__ = ("_fingerprints", "_realm", "_store", "passed")
+    __slots__ = ("_fingerprints", "_realm", "_secret_file", "_store", "passed")
 
     def __init__(
-        self, store: SupportsKeyFingerprints, fingerprints: Sequence[bytes], *, realm: str
+        self,
+        store: SupportsKeyFingerprints,
+        fingerprints: Sequence[bytes],
+        *,
+        realm: str,
+        secret_file: str | None = None,
     ) -> None:
         self._store = store
         self._fingerprints = tuple(fingerprints)
         self._realm = realm
+        self._secret_file = secret_file
         self.passed: bool = False
 
     async def run(self, deadline: Deadline | None = None) -> None:
@@ -57,11 +64,16 @@ class KeyFingerprintCheck:
                 raise
             return
         if not is_known:
+            place = (
+                ""
+                if self._secret_file is None
+                else f"; the generated one is in {self._secret_file}"
+            )
             raise ConfigurationError(
                 f"realm {self._realm!r} of {self._store!r} is used with other secrets: expected "
                 "one of them in secret=, found none. Two applications would share their users, and "
                 "revoke_all would end the sessions of both. Give each application a realm of its "
                 "own: realm='shop' (and the same to the store, if you construct it). If the secret "
-                "of this application was replaced, add the former one: secret=[new, former]"
+                f"of this application was replaced, add the former one: secret=[new, former]{place}"
             )
         self.passed = True

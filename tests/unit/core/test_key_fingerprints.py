@@ -97,6 +97,30 @@ def test_an_application_with_another_secret_is_refused(way, use, make_sessions):
     way(check())
 
 
+def test_the_error_names_the_file_of_a_generated_secret(tmp_path):
+    """An application that ran without a secret is given one later."""
+    url = f"sqlite:///{tmp_path}/sessions.db"
+    file = tmp_path / "sessions.db.secret"
+
+    def start_session(**options):
+        sessions = Sessions(store=url, **options)
+        try:
+            with sessions.open() as visit:
+                visit.session["n"] = 1
+        finally:
+            sessions.close()
+
+    start_session()
+    with pytest.raises(ConfigurationError) as refused:
+        start_session(secret=ONE)
+    assert str(refused.value).endswith(f"; the generated one is in {file}")
+    start_session(secret=[ONE, file.read_text("utf-8")])
+    file.unlink()
+    with pytest.raises(ConfigurationError) as refused:
+        start_session(secret=TWO)
+    assert str(refused.value).endswith("add the former one: secret=[new, former]")
+
+
 @WAYS
 def test_secrets_can_be_replaced_in_a_rolling_deployment(way, make_sessions):
     """A24, ASVS 11.2.2: the former secret is removed when no process uses it."""
