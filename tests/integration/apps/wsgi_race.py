@@ -48,5 +48,7 @@ def stream(session, key):
 
 
 options = json.loads(os.environ.get("OPTIONS", "{}"))
+# With a timeout that suffices for parallel requests on a busy machine.
+options = {"store_timeout": "30 seconds", **options}
 sessions = sojourn.Sessions(store=os.environ["STORE"], merge={"counter": "sum"}, **options)
 app = sojourn.wsgi.SessionMiddleware(application, sessions)

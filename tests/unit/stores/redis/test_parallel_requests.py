@@ -24,6 +24,7 @@ async def test_parallel_requests_of_one_session_lose_no_update(
     """A6, S10: the sum is exact."""
     options = {
         "store": valkey.url,
+        "store_timeout": "30 seconds",  # suffices on a busy machine
         "secret": "4mT1zB8nW5yL3uC6pJdFq7H2vX0sR9eK",
         "merge": {"counter": "sum"},
         "max_bytes": 1_000_000,
