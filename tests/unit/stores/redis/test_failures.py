@@ -125,13 +125,13 @@ def test_at_a_silent_server_calls_in_many_batches_keep_their_deadline(proxy):
     """S12: those in the last batch do not wait for each batch before."""
 
     async def check():
-        store = store_at(proxy.url)
+        store = store_at(proxy.url, timeout=2.0)
         await store.load(bytes(16))
         proxy.swallow = True
         calls = (store.load(number.to_bytes(16)) for number in range(20 * MAX_BATCH))
         began = time.monotonic()
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - began < 2  # in sequence they would take three
+        assert time.monotonic() - began < 4.8  # in sequence they would take 5.8
         assert {type(answer) for answer in answers} == {StoreUnavailable}
         proxy.swallow = False
         assert await store.load(bytes(16)) is None
