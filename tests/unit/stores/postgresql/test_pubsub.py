@@ -297,7 +297,7 @@ class TestInterruptions:
                 publish(postgresql, version)
         proxy.delay = 0
         messages = []
-        while not messages or messages[-1] != revoked(9):
+        while not {revoked(9), "gap"} & set(messages):  # messages before a gap may be lost
             messages.append(probe.next())
         if "gap" not in messages:
             assert messages == [revoked(version) for version in range(10)]
