@@ -18,13 +18,13 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr
 # Stores every status for a minute unless the response forbids it, also with Set-Cookie, as RFC 9111
 # allows. Only the headers of the responses protect visitors.
 CONFIGURATION = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1; {user}
+daemon off; pid "{folder}/nginx.pid"; error_log "{folder}/error.log"; worker_processes 1; {user}
 events {{ worker_connections 64; }}
 http {{
   access_log off;
-  client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
-  uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  proxy_cache_path {folder}/cache keys_zone=all:1m;
+  client_body_temp_path "{folder}/t1"; proxy_temp_path "{folder}/t2";
+  fastcgi_temp_path "{folder}/t3"; uwsgi_temp_path "{folder}/t4"; scgi_temp_path "{folder}/t5";
+  proxy_cache_path "{folder}/cache" keys_zone=all:1m;
   server {{
     listen 127.0.0.1:{port};
     location / {{

@@ -84,9 +84,10 @@ def test_a_folder_without_the_right_to_write():
 def test_a_network_file_system(path, tmp_path, monkeypatch):
     """No test can mount one, so the list of mounts names the folder."""
     mounts = tmp_path / "mountinfo"
+    point = str(path.parent).replace(" ", r"\040")
     mounts.write_text(
         "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-        f"40 22 0:44 / {path.parent} rw,relatime shared:2 - nfs4 server:/export rw,vers=4.2\n"
+        f"40 22 0:44 / {point} rw,relatime shared:2 - nfs4 server:/export rw,vers=4.2\n"
     )
     monkeypatch.setattr(sqlite, "_MOUNTS", mounts)
     found(examined(url_of(path)), "sqlite-network", "nfs4", "move the database to a local disk")

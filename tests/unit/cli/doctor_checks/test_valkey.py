@@ -124,7 +124,7 @@ def test_a_socket_that_does_not_exist(monkeypatch):
         raise AssertionError("connected by TCP")
 
     monkeypatch.setattr(socket, "create_connection", fail)
-    report = examined("unix:///nonexistent/valkey.sock")
+    report = examined("unix:///proc/absent/valkey.sock")  # for every user
     found(report, "store-unreachable", "No such file")
 
 
