@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from sojourn.testing.app_suite.base import AppTests
 from sojourn.testing.app_suite.handlers import HANDLERS
 from sojourn.testing.decorators import under_loop
 from tests.contract.request_suite import RequestSuite
@@ -26,6 +27,21 @@ class TestDjango(RequestSuite):
     build = staticmethod(django_app.build)
     uninstall = staticmethod(django_app.uninstall)
 
+
+class TestDjangoWSGI(RequestSuite):
+    """A1 to A24 through Django's WSGI handler."""
+
+    protocol = "wsgi"
+    build = staticmethod(django_wsgi_app.build)
+    uninstall = staticmethod(django_wsgi_app.uninstall)
+
+
+class TestCookieHeaders(AppTests):
+    """Through Django's ASGI handler; apart, because ``HeaderSuite`` sends no cookies."""
+
+    build = staticmethod(django_app.build)
+    uninstall = staticmethod(django_app.uninstall)
+
     @under_loop
     async def test_several_cookie_headers_are_one(self):
         """A8: HTTP/2 splits the Cookie header (RFC 9113 8.2.3); two tickets count as none."""
@@ -37,11 +53,3 @@ class TestDjango(RequestSuite):
             assert split.body == b"2"
             planted = await browser.get("/read", headers=[("cookie", other.cookie)])
             assert planted.body == b"None"
-
-
-class TestDjangoWSGI(RequestSuite):
-    """A1 to A24 through Django's WSGI handler."""
-
-    protocol = "wsgi"
-    build = staticmethod(django_wsgi_app.build)
-    uninstall = staticmethod(django_wsgi_app.uninstall)
