@@ -22,6 +22,7 @@ from tests.frameworks import http_client
 from tests.frameworks.apps import sanic_app
 from tests.frameworks.http_client import text_of
 from tests.frameworks.socket_suite import SocketSuite
+from tests.support.processes import serving
 
 _numbers = itertools.count()
 
@@ -355,6 +356,20 @@ class TestSanicUnderASGI(RequestSuite):
 
     def closed_response(self):
         return text("closed", status=418)
+
+
+@pytest.mark.anyio
+async def test_asgi_server_refuses_a_foreign_origin(tmp_path):
+    """ASVS 4.4.2, B-43: with 403 before the accept, and without an error in the log."""
+    command = "uvicorn --port PORT --log-level warning tests.frameworks.apps.sanic_sockets:app"
+    with serving(*command.split(), folder=tmp_path) as url:
+        socket = f"{url.replace('http', 'ws')}/socket"
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(socket, origin="http://evil.example")
+        assert refused.value.response.status_code == 403
+        async with websockets.connect(socket, origin=url) as connection:
+            assert await connection.recv() == "open"
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
 
 
 class StartedASGIDriver(ASGIDriver):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from sanic import Request, Sanic
 from sanic.exceptions import Forbidden, SanicException
-from sanic.response import BaseHTTPResponse, HTTPResponse, text
+from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from sojourn.errors import ConfigurationError
 from sojourn.frameworks.sanic.exchange import (
@@ -89,7 +89,9 @@ class SanicAdapter:
             try:
                 await socket.load()
             except ForeignOriginError:
-                return text("The handshake comes from a page of another origin.\n", status=403)
+                kind = _RefusedHandshake if request.app.asgi else HTTPResponse
+                detail = "The handshake comes from a page of another origin.\n"
+                return kind(detail, status=403, content_type="text/plain; charset=utf-8")
         return None
 
     # Handlers
@@ -218,6 +220,18 @@ def _status(exception: Exception) -> int:
     if not isinstance(exception, SanicException):
         return SERVER_ERROR
     return exception.status_code or SERVER_ERROR
+
+
+class _RefusedHandshake(HTTPResponse):
+    """Refuses a handshake under an ASGI server, which then answers 403.
+
+    Servers take no response of a request for a WebSocket, which is what Sanic would send.
+    """
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:  # noqa: ARG002, FBT001 - as in Sanic
+        """Close the WebSocket before it is accepted."""
+        stream: Any = self.stream
+        await stream.transport.send({"type": "websocket.close", "code": 1008})
 
 
 def _has_socket_route(request: Any) -> bool:
