@@ -60,14 +60,14 @@ def test_distant_server_is_used_again_after_an_outage(runner, proxy):
     """S12: to connect takes longer than a quarter of the deadline, and it did before."""
 
     async def check():
-        proxy.delay = 0.15
-        store = store_at(proxy.url)
+        proxy.delay = 0.3
+        store = store_at(proxy.url, timeout=2.0)
         record = make_record()
         await store.create(record)
         assert await store.load(record.id) == record
         for _ in range(2):
             proxy.swallow = True
-            await fails_within(store.load(record.id))
+            await fails_within(store.load(record.id), 3.5)
             proxy.swallow = False
             assert await store.load(record.id) == record
         store.close()
