@@ -57,6 +57,7 @@ STORE_CONTRACT = frozenset(
         "sojourn._core.json_records",
         "sojourn.stores.broadcast_messages",
         "sojourn.stores.history",
+        "sojourn.stores.reconnection",
         "sojourn.stores.urls",
         "sojourn.stores.batching",
     }

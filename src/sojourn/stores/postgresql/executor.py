@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from sojourn._core.concurrency import sleep
 from sojourn.errors import StoreError, StoreUnavailable
-from sojourn.stores.batching import ReconnectionLimit
 from sojourn.stores.postgresql.connection import Transport
 from sojourn.stores.postgresql.errors import (
     PREPARED_STATEMENT_ERRORS,
@@ -31,6 +30,7 @@ from sojourn.stores.postgresql.transactions import (
     is_idempotent,
     newer,
 )
+from sojourn.stores.reconnection import ReconnectionLimit
 
 logger: logging.Logger = logging.getLogger("sojourn")
 

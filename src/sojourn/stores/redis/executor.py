@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from sojourn.errors import StoreError, StoreUnavailable
-from sojourn.stores.batching import ReconnectionLimit
+from sojourn.stores.reconnection import ReconnectionLimit
 from sojourn.stores.redis.commands import (
     Command,
     Request,

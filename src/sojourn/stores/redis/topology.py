@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from sojourn._core.concurrency import offload, running_loop
 from sojourn.errors import ConfigurationError
-from sojourn.stores.batching import ReconnectionLimit
+from sojourn.stores.reconnection import ReconnectionLimit
 from sojourn.stores.redis.client import (
     CONNECTION_ERRORS,
     AsyncClientConnection,
