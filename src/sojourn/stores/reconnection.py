@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 #: How many times as long as the last connection a new one to a failed server may take.
-_RECONNECTION_FACTOR: Final = 2
+RECONNECTION_FACTOR: Final = 2
 
 #: Seconds of an outage after which one call connects with its whole deadline.
 _WHOLE_DEADLINE_INTERVAL: Final = 30.0
@@ -52,7 +52,7 @@ class ReconnectionLimit:
         elif now >= self._whole_at:
             self._whole_at = now + _WHOLE_DEADLINE_INTERVAL
             return deadline
-        seconds = max(self._least, self._part * timeout, _RECONNECTION_FACTOR * self._taken)
+        seconds = max(self._least, self._part * timeout, RECONNECTION_FACTOR * self._taken)
         return min(deadline, now + seconds)
 
     def connected(self, seconds: float) -> None:

@@ -84,7 +84,7 @@ def test_at_a_silent_server_the_first_call_waits_and_later_ones_fail_fast(runner
         await fails_within(store.load(record.id), 3.5)
         with pytest.MonkeyPatch.context() as patch:
             # The first connection may have been slow on a busy machine.
-            patch.setattr("sojourn.stores.batching._RECONNECTION_FACTOR", 0)
+            patch.setattr("sojourn.stores.reconnection.RECONNECTION_FACTOR", 0)
             for _ in range(3):
                 await fails_within(store.load(record.id), 1.5)
         proxy.swallow = False
