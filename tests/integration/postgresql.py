@@ -245,9 +245,14 @@ class Postgres:
             return [] if cursor.description is None else cursor.fetchall()
 
     def reset(self) -> None:
-        """Delete all tables."""
+        """Delete all tables, and the schemas that tests have created."""
         with self.admin(options="-c lock_timeout=10s") as connection:
-            connection.execute("DROP SCHEMA public CASCADE")
+            schemas = connection.execute(
+                "SELECT quote_ident(nspname) FROM pg_namespace"
+                " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+            ).fetchall()
+            for (schema,) in schemas:
+                connection.execute(f"DROP SCHEMA {schema} CASCADE")
             connection.execute("CREATE SCHEMA public")
 
     def connections(self) -> int:

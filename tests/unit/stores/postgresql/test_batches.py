@@ -415,7 +415,7 @@ class TestSettings:
         for _ in range(100):
             rows = server.query(
                 "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables "
-                "WHERE relname = 'sojourn_sessions'"
+                "WHERE schemaname = 'public' AND relname = 'sojourn_sessions'"
             )
             if rows[0][0] >= 2000:
                 break
