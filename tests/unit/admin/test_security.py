@@ -70,9 +70,8 @@ def test_each_route_is_closed_to_each_role_that_has_no_right(site, visitor, may_
         answer = client.request(method, path, data={"x": "1"} if method == "POST" else None)
         if not allowed:
             assert answer.status_code == 403, (method, path)
-            assert "ada" not in re.sub(
-                r'<p class="visitor">.*?</p>', "", answer.text, flags=re.DOTALL
-            )
+            text = re.sub(r'<p class="visitor">.*?</p>', "", answer.text, flags=re.DOTALL)
+            assert re.search(r"\bada\b", text) is None  # tokens contain the letters by chance
         elif method == "GET":
             assert answer.status_code == 200, (method, path)
     assert site.sessions.list_user("ada")
