@@ -22,7 +22,7 @@ from sojourn.stores.callback import CallbackStore
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
 from sojourn.web.transport_security import TransportSecurity
-from tests.support.working_copies import copy_of
+from tests.support.working_copies import commit, copy_of
 
 SECRET = "Zq3vXbT0rYkP8wLm2NcEeJ5dUoHs7fGa"
 
@@ -47,10 +47,6 @@ def sessions(clock):
 async def load(sessions, ticket, client=None):
     copy = await sessions.engine.load(ticket, client)
     return create_session(copy, sessions.engine)
-
-
-async def commit(session):
-    await session._engine.commit(copy_of(session))
 
 
 async def begin(sessions, **data):

@@ -17,7 +17,7 @@ from sojourn.record import ID_BYTES, Record
 from sojourn.session import create_session
 from sojourn.stores.memory import MemoryStore
 from sojourn.testing import FakeClock, FaultyStore
-from tests.support.working_copies import copy_of
+from tests.support.working_copies import commit, copy_of
 
 SECRETS = (b"a secret of a world without a web",)
 
@@ -163,7 +163,7 @@ class World:
         """Update and commit a session in another process."""
         session = await self.load(ticket, other_process=True)
         session.update(data)
-        await session._engine.commit(copy_of(session))
+        await commit(session)
 
     async def record(self, ticket):
         """Return the stored record; None if there is none."""
@@ -188,5 +188,5 @@ def ticket_of(session):
 
 async def end_of_request(session, *, failed=False):
     """Commit and mark the response as started, as the web layer does."""
-    await session._engine.commit(copy_of(session), failed=failed)
+    await commit(session, failed=failed)
     copy_of(session).response_started = True
