@@ -158,7 +158,7 @@ def device_page(
 def check_packages() -> None:
     """Raise ``ConfigurationError`` if a package of ``sojourn[admin]`` is not installed."""
     try:
-        from sojourn.admin import sessions_admin  # noqa: F401
+        from sojourn.admin import sessions_admin  # noqa: F401 - imported to find missing packages
     except ModuleNotFoundError as error:
         raise missing_package(error) from error
 
